@@ -1,6 +1,6 @@
-//! Builds the eBPF objects of pidns-ebpf and leaves them in OUT_DIR, where `kernel::object` embeds them from.
+//! Builds the eBPF objects of pidns-ebpf in OUT_DIR. `kernel::object` embeds them from there.
 //!
-//! An inner cargo builds them, in a folder that all profiles share: it builds them once, and again when their sources,
+//! An inner cargo builds them, in a directory that all profiles share. It builds them again only when their sources,
 //! dependencies or toolchain have changed.
 
 use std::{
@@ -15,9 +15,9 @@ use object::{
     elf::SHT_STRTAB,
 };
 
-/// The rustup name under which `cargo xtask setup` links Debian's compiler.
+/// The rustup name of Debian's compiler, linked by `cargo xtask setup`.
 const LINKED: &str = "pidns-bpf";
-/// Theirs in Cargo.toml, whatever the profile of the program.
+/// The objects' profile in Cargo.toml, for every profile of the program.
 const PROFILE: &str = "ebpf";
 const OBJECTS: [&str; 3] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf", "pidns-bench-ebpf"];
 
@@ -31,7 +31,8 @@ fn main() -> anyhow::Result<()> {
     println!("cargo::rustc-env=PIDNS_TRACE_RUSTC={}", rustc_version()?);
     let out = PathBuf::from(variable("OUT_DIR")?);
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip.eq_ignore_ascii_case("true")) {
-        // For lints alone: the embedding needs files, and a program with them reports at once that they are empty.
+        // Only for lints: embedding needs the files. A program that was built like this reports at once that they are
+        // empty.
         for object in OBJECTS {
             fs::write(embedded(&out, object), [])?;
         }
@@ -49,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The version of the compiler that makes the program: "1.95.0".
+/// Version of the compiler that builds the program: "1.95.0".
 fn rustc_version() -> anyhow::Result<String> {
     let output = Command::new(variable("RUSTC")?).arg("--version").output().context("cannot start rustc")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -60,15 +61,15 @@ fn variable(name: &str) -> anyhow::Result<String> {
     env::var(name).with_context(|| format!("cargo did not set {name}"))
 }
 
-/// Where `kernel::object` takes an object from.
+/// Path from which `kernel::object` embeds an object.
 fn embedded(out: &Path, object: &str) -> PathBuf {
     out.join(format!("{object}.embedded"))
 }
 
-/// Builds the objects and returns the folder that they are in.
+/// Builds the objects and returns their directory.
 fn build(out: &Path) -> anyhow::Result<PathBuf> {
-    // OUT_DIR is TARGET/PROFILE/build/pidns-user-HASH/out; with `--target` TARGET/TRIPLE/PROFILE/…. `cargo xtask build` looks for
-    // the objects in the same folder.
+    // OUT_DIR is TARGET/PROFILE/build/pidns-user-HASH/out or, with `--target`, TARGET/TRIPLE/PROFILE/…. `cargo xtask
+    // build` looks for the objects in the same directory.
     let mut target_dir = out.ancestors().nth(4).context("OUT_DIR is in no target folder")?;
     if target_dir.ends_with(variable("TARGET")?) {
         target_dir = target_dir.parent().context("OUT_DIR is in no target folder")?;
@@ -78,10 +79,10 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
         "big" => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
-    // The line info names files. A folder of the builder would make the objects of each builder different.
+    // Line info contains file names. With the builder's own directories, each builder would get different objects.
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = workspace.parent().context("the package is in no workspace")?;
-    // rustup knows where it is; without rustup's cargo it is in its usual place.
+    // rustup sets CARGO_HOME. Without rustup's cargo, it is the default directory.
     let cargo_home = match env::var_os("CARGO_HOME") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(variable("HOME")?).join(".cargo"),
@@ -106,20 +107,20 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
         "--profile",
         PROFILE,
     ]);
-    // Quiet cargo prints warnings and errors only.
+    // With --quiet, cargo only prints warnings and errors.
     cargo.args(["--quiet", "-Zbuild-std=core", "--target", target, "--target-dir"]).arg(&target_dir);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     // The outer cargo sets these for the host's crates.
     cargo.env_remove("RUSTC").env_remove("RUSTC_WORKSPACE_WRAPPER");
     if toolchain == LINKED {
-        // The compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.
+        // Debian's compiler is a stable one, but an eBPF target needs its library built from source.
         cargo.env("RUSTC_BOOTSTRAP", "1");
     }
     let output = cargo.output().context("cannot start rustup")?;
     let messages = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         bail!(
-            "the eBPF objects were not built. If it is the toolchain that is missing: cargo xtask setup\n{messages}"
+            "the eBPF objects were not built. If the toolchain is missing, run `cargo xtask setup`.\n{messages}"
         );
     }
     for line in messages.lines() {
@@ -128,15 +129,15 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(target_dir.join(target).join(PROFILE))
 }
 
-/// The object without DWARF, which is nine tenths of it: each running program would have it in memory. What the kernel
-/// reads is BTF; `cargo xtask build` checks the object that has both.
+/// Removes DWARF, five sixths of the object: each running program would have it in memory. The kernel only reads BTF.
+/// `cargo xtask build` checks the object that has both.
 fn without_debug(object: &[u8]) -> object::build::Result<Vec<u8>> {
     let mut builder = Builder::read(object)?;
     for section in &mut builder.sections {
         section.delete = section.name.starts_with(b".debug_") || section.name.starts_with(b".rel.debug_");
     }
     builder.delete_orphans();
-    // LLVM keeps the names of sections and of symbols in one table; what is written here takes one for each.
+    // LLVM keeps names of sections and symbols in one table; the writer used here needs one for each.
     let names = builder.sections.add();
     names.name = b".shstrtab"[..].into();
     names.sh_type = SHT_STRTAB;
@@ -146,7 +147,7 @@ fn without_debug(object: &[u8]) -> object::build::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A toolchain that can build `core` for eBPF: a nightly with its sources, else the linked one.
+/// Finds a toolchain that can build `core` for eBPF: a nightly with sources, otherwise the linked one.
 fn find_toolchain() -> anyhow::Result<String> {
     if Command::new("bpf-linker").arg("--version").output().is_err() {
         bail!("bpf-linker is not on PATH: run `cargo xtask setup`, which installs it");

@@ -1,4 +1,4 @@
-//! An Alertmanager of one's own, which passes all alerts on to one webhook.
+//! Starts a private Alertmanager that passes all alerts on to one webhook.
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -7,24 +7,25 @@ use crate::{
     process::{Process, free_address, of_file},
 };
 
-/// A running Alertmanager. It ends when it is dropped, or when the thread that started it does.
+/// A running Alertmanager. Stopped on drop, or when the thread that started it ends.
 #[derive(Debug)]
 pub struct Alertmanager {
-    /// Kept for its end.
+    /// Held so that the process is stopped on drop.
     _process: Process,
     address: SocketAddr,
 }
 
 impl Alertmanager {
-    /// Starts one on a free port of the loopback interface, alone (no cluster), and waits until it is ready. Configuration,
-    /// data and log go to the folder. It groups alerts as dashboards/README.md recommends, and waits a second for a group.
+    /// Starts it without a cluster on a free port of the loopback interface, and waits until it is ready.
+    /// Configuration, data and log go to `folder`. It groups alerts as dashboards/README.md recommends, and waits a
+    /// second before it sends a group.
     ///
     /// # Errors
-    /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`] with
-    /// the end of its log.
+    /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`]
+    /// with the end of its log.
     pub fn start(folder: &Path, webhook: SocketAddr) -> Result<Self, Error> {
         const PROGRAM: &str = "prometheus-alertmanager";
-        fs::create_dir_all(folder).map_err(of_file("make the folder", folder))?;
+        fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
         let configuration = folder.join("alertmanager.yml");
         fs::write(&configuration, configured(webhook)).map_err(of_file("write", &configuration))?;
         let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
@@ -43,7 +44,7 @@ impl Alertmanager {
         Ok(Self { _process: process, address })
     }
 
-    /// Where it takes alerts.
+    /// The address that takes alerts.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

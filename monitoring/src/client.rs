@@ -1,35 +1,35 @@
-//! Queries, of any Prometheus.
+//! Queries a Prometheus.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 
-use crate::{Error, http};
+use crate::{Error, http, samples};
 
-/// How long an answer may take.
+/// Time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks a Prometheus.
+/// Sends queries to one Prometheus.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
 }
 
-/// A moment in every `step` seconds, from `start` to `end`: Unix times in seconds.
+/// Points in time every `step` seconds from `start` to `end`, which are Unix times in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
-    /// The first moment.
+    /// The first point.
     pub start: f64,
-    /// The last one.
+    /// The last point.
     pub end: f64,
-    /// Seconds between two.
+    /// Seconds between two points.
     pub step: f64,
 }
 
-/// A series: its labels, and its values by Unix time. A query of one moment gives one value.
+/// A series: its labels, and its values by Unix time. An instant query gives one value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// Labels by name; `__name__` is that of the metric.
+    /// Labels by name. `__name__` is the name of the metric.
     pub labels: BTreeMap<String, String>,
     /// Unix times in seconds, and values.
     pub points: Vec<(f64, f64)>,
@@ -41,35 +41,36 @@ impl Series {
         self.points.last().map(|(_, value)| *value)
     }
 
-    /// A label's value, empty where there is no such label, as PromQL has it.
+    /// A label's value. As in PromQL, it is empty if there is no such label.
     pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 }
 
 impl Client {
-    /// Of the Prometheus that listens there.
+    /// A client of the Prometheus that listens at this address.
     pub fn new(address: SocketAddr) -> Self {
         Self { address }
     }
 
-    /// Where that is.
+    /// The address of the Prometheus.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether it is ready to be asked.
+    /// Whether Prometheus answers queries.
     ///
     /// # Errors
-    /// [`Error::Connection`] where no server listens.
+    /// [`Error::Connection`] if no server listens.
     pub fn is_ready(&self) -> Result<bool, Error> {
         Ok(self.get("/-/ready", Duration::from_secs(2))?.status == 200)
     }
 
-    /// The result of a query at a moment (a Unix time in seconds), or now.
+    /// The result of a query at a Unix time in seconds, or now.
     ///
     /// # Errors
-    /// [`Error::Query`] where Prometheus refuses it, [`Error::Connection`] and [`Error::Answer`] where it does not answer.
+    /// [`Error::Query`] if Prometheus refuses the query, [`Error::Connection`] and [`Error::Answer`] if it gives no
+    /// valid answer.
     pub fn query(&self, query: &str, at: Option<f64>) -> Result<Vec<Series>, Error> {
         let at = at.map(|at| at.to_string());
         let mut parameters = vec![("query", query)];
@@ -80,17 +81,17 @@ impl Client {
     /// The results of a query over time.
     ///
     /// # Errors
-    /// As [`Client::query`].
+    /// The same as [`Client::query`].
     pub fn query_range(&self, query: &str, range: &Range) -> Result<Vec<Series>, Error> {
         let [start, end, step] = [range.start, range.end, range.step].map(|number| number.to_string());
         let parameters = [("query", query), ("start", &start), ("end", &end), ("step", &step)];
         self.series(query, &http::path_with("/api/v1/query_range", &parameters))
     }
 
-    /// The values that a label has.
+    /// All values of a label.
     ///
     /// # Errors
-    /// As [`Client::query`].
+    /// The same as [`Client::query`].
     pub fn label_values(&self, label: &str) -> Result<Vec<String>, Error> {
         let path = format!("/api/v1/label/{label}/values");
         let data = self.data(label, &path)?;
@@ -98,10 +99,10 @@ impl Client {
         Ok(values.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    /// Rules that could not be evaluated, each with Prometheus's error.
+    /// The rules that Prometheus could not evaluate, each with its error.
     ///
     /// # Errors
-    /// As [`Client::query`].
+    /// The same as [`Client::query`].
     pub fn rule_errors(&self) -> Result<Vec<String>, Error> {
         let path = "/api/v1/rules";
         let data = self.data("rules", path)?;
@@ -114,9 +115,38 @@ impl Client {
         Ok(rules.filter_map(of_rule).collect())
     }
 
+    /// The sum of a metric that the server exports about itself, over its series with all of these labels
+    /// (`name="value"`).
+    ///
+    /// # Errors
+    /// [`Error::NoMetric`] if there is no such series, and the same as [`Client::query`].
+    pub fn own_metric(&self, name: &str, labels: &[&str]) -> Result<f64, Error> {
+        let path = "/metrics";
+        let response = self.get(path, TIMEOUT)?;
+        if response.status != 200 {
+            return Err(self.malformed(path, &format!("status {}", response.status)));
+        }
+        samples::sum(&response.body, name, labels)
+            .ok_or_else(|| Error::NoMetric { address: self.address, name: name.to_owned() })
+    }
+
+    /// Makes a VictoriaMetrics show all received samples to queries, and merge its files on disk.
+    ///
+    /// # Errors
+    /// [`Error::Connection`], and [`Error::Answer`] if the server is not a VictoriaMetrics.
+    pub fn force_flush_and_merge(&self) -> Result<(), Error> {
+        for path in ["/internal/force_flush", "/internal/force_merge"] {
+            let status = self.get(path, TIMEOUT)?.status;
+            if status != 200 {
+                return Err(self.malformed(path, &format!("status {status}")));
+            }
+        }
+        Ok(())
+    }
+
     fn series(&self, query: &str, path: &str) -> Result<Vec<Series>, Error> {
         let data = self.data(query, path)?;
-        read_series(&data).ok_or_else(|| self.malformed(path, "a result that is none of series"))
+        read_series(&data).ok_or_else(|| self.malformed(path, "a result that holds no series"))
     }
 
     fn data(&self, query: &str, path: &str) -> Result<Value, Error> {
@@ -141,7 +171,7 @@ impl Client {
     }
 }
 
-/// Series, from what Prometheus calls a vector, a matrix or a scalar.
+/// Reads series from a result that Prometheus calls a vector, a matrix or a scalar.
 fn read_series(data: &Value) -> Option<Vec<Series>> {
     let result = &data["result"];
     if data["resultType"] == "scalar" {
@@ -160,7 +190,7 @@ fn read_one(series: &Value) -> Option<Series> {
     Some(Series { labels, points })
 }
 
-/// A Unix time and a value, which stands in quotes as JSON has no infinity.
+/// Reads a Unix time and a value. The value is a string, because JSON has no infinity.
 fn read_point(point: &Value) -> Option<(f64, f64)> {
     let value = match point[1].as_str()? {
         "+Inf" => f64::INFINITY,

@@ -1,4 +1,4 @@
-//! Dashboards of Grafana, as far as their queries and their layout go.
+//! Reads the queries and the layout of Grafana dashboards.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{Client, Error, Range, Series};
 pub struct Dashboard {
     /// Its title.
     pub title: String,
-    /// Headings and panels, in their order.
+    /// Headings and panels in the order of the file.
     pub panels: Vec<Panel>,
 }
 
@@ -20,15 +20,15 @@ pub struct Dashboard {
 pub struct Panel {
     /// Its title.
     pub title: String,
-    /// Grafana's name of its kind: `timeseries`, `stat`, `row` …
+    /// Grafana's name for the kind of panel: `timeseries`, `stat`, `row` …
     pub kind: String,
-    /// Its place in a grid of 24 columns: x, y, width, height.
+    /// Position in a grid of 24 columns: x, y, width, height.
     pub place: [u32; 4],
     /// Its queries; a heading has none.
     pub targets: Vec<Target>,
-    /// What stands in it without data.
+    /// The text that the panel shows without data.
     pub no_data: String,
-    /// All of its JSON.
+    /// The panel's whole JSON.
     pub json: Value,
 }
 
@@ -41,7 +41,7 @@ pub struct Target {
     pub query: String,
     /// The template of its legend.
     pub legend: String,
-    /// Whether the newest values are all that it is for.
+    /// Whether the panel shows only the newest values.
     pub instant: bool,
 }
 
@@ -49,7 +49,7 @@ impl Dashboard {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::File`], and [`Error::Dashboard`] where a part is missing that is needed here.
+    /// [`Error::File`], and [`Error::Dashboard`] if the file lacks a part that this reader needs.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| Error::File {
             what: "read",
@@ -58,7 +58,7 @@ impl Dashboard {
         })?;
         let problem = |problem: String| Error::Dashboard { path: path.to_owned(), problem };
         let json: Value = serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
-        let panels = json["panels"].as_array().ok_or_else(|| problem("it has no panels".to_owned()))?;
+        let panels = json["panels"].as_array().ok_or_else(|| problem("no panels".to_owned()))?;
         let panels = panels.iter().map(Panel::of).collect::<Option<_>>();
         Ok(Self {
             title: json["title"].as_str().unwrap_or_default().to_owned(),
@@ -84,16 +84,16 @@ impl Panel {
         })
     }
 
-    /// The range with steps as long as the panel wants them at least (its `interval`, such as `1m`).
+    /// The same range, with steps at least as long as the panel's `interval` (such as `1m`).
     pub fn range(&self, range: &Range) -> Range {
         let least = self.json["interval"].as_str().and_then(seconds).unwrap_or(0.0);
         Range { step: range.step.max(least), ..*range }
     }
 
-    /// The results of its queries, in their order.
+    /// The results of the panel's queries, in their order.
     ///
     /// # Errors
-    /// As [`Client::query`].
+    /// The same as [`Client::query`].
     pub fn ask(
         &self,
         client: &Client,
@@ -115,33 +115,33 @@ impl Target {
         })
     }
 
-    /// The result: at the end of the range, or over it, as the target wants it.
+    /// The result at the end of the range if the target is instant, else over the whole range.
     ///
     /// # Errors
-    /// As [`Client::query`].
+    /// The same as [`Client::query`].
     pub fn ask(&self, client: &Client, variables: &Variables, range: &Range) -> Result<Vec<Series>, Error> {
         let query = variables.fill(&self.query, range);
         if self.instant { client.query(&query, Some(range.end)) } else { client.query_range(&query, range) }
     }
 }
 
-/// What stands for the variables of a dashboard.
+/// Values for the variables of a dashboard.
 #[derive(Clone, Debug)]
 pub struct Variables {
-    /// Regular expressions by name; a variable that is not here matches everything.
+    /// Regular expressions by the name of their variable. A variable that is absent matches everything.
     pub chosen: Vec<(String, String)>,
-    /// How often Prometheus scrapes, in seconds, by which Grafana chooses `$__rate_interval`.
+    /// Prometheus's scrape interval in seconds. Grafana derives `$__rate_interval` from it.
     pub scrape_interval: f64,
 }
 
 impl Variables {
-    /// All of everything, scraped that often.
+    /// No variable has a value, so each matches everything.
     pub fn all(scrape_interval: f64) -> Self {
         Self { chosen: Vec::new(), scrape_interval }
     }
 
-    /// A query with values in the place of its variables. `$__rate_interval` is Grafana's: four scrapes, or a step and a
-    /// scrape if that is longer.
+    /// Replaces the variables of a query with their values. `$__rate_interval` follows Grafana's rule: four scrapes,
+    /// or a step plus a scrape if that is longer.
     pub fn fill(&self, query: &str, range: &Range) -> String {
         let rate_interval = (4.0 * self.scrape_interval).max(range.step + self.scrape_interval);
         let milliseconds = |seconds: f64| format!("{:.0}ms", (seconds * 1000.0).max(1.0));
@@ -161,7 +161,7 @@ impl Variables {
                 after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
             let (name, behind) = after.split_at(length);
             if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-                // `$1` of label_replace.
+                // A `$1` in label_replace.
                 out.push('$');
                 out.push_str(name);
             } else {
@@ -193,7 +193,7 @@ mod tests {
     const RANGE: Range = Range { start: 1000.0, end: 4600.0, step: 60.0 };
 
     #[test]
-    fn the_step_of_a_panel_is_as_long_as_it_wants_it() {
+    fn a_panels_step_is_at_least_its_interval() {
         assert_eq!(
             ["30s", "1m", "2h", "m", "", "1y"].map(seconds),
             [Some(30.0), Some(60.0), Some(7200.0), None, None, None]
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_filled_in_and_groups_of_expressions_are_left() {
+    fn variables_are_filled_in_and_regex_groups_are_kept() {
         let mut variables = Variables::all(15.0);
         variables.chosen.push(("job".to_owned(), "a|b".to_owned()));
         let query = r#"label_replace(rate(x{job=~"$job", instance=~"$instance"}[$__rate_interval]), "w", "$1", "w", "(.*)")"#;

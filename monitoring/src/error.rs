@@ -1,35 +1,37 @@
-//! What can go wrong.
+//! Errors of this crate.
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Why Prometheus, Alertmanager or a dashboard could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The program is not there.
-    #[error("{program} is not on PATH: `cargo xtask setup` installs it (Debian's package of that name)")]
+    /// The program is not installed.
+    #[error("{program} is not on PATH: `cargo xtask setup` installs it (Debian's package {package})")]
     NotInstalled {
-        /// The program, and the package.
+        /// The program.
         program: &'static str,
+        /// The package that has it.
+        package: &'static str,
     },
     /// The program could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
         /// The program.
         program: &'static str,
-        /// What came back.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file or folder could not be read or written.
+    /// A file or directory could not be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The failed action.
         what: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// What came back.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The program ended while it was waited for.
+    /// The program ended before it was ready.
     #[error("{program} ended before it was ready ({status}); the end of its log:\n{log}")]
     EndedEarly {
         /// The program.
@@ -39,41 +41,49 @@ pub enum Error {
         /// Its last output.
         log: String,
     },
-    /// The program did not get ready.
+    /// The program did not get ready in time.
     #[error("{program} was not ready after {after:?}; the end of its log:\n{log}")]
     NotReady {
         /// The program.
         program: &'static str,
-        /// How long it was waited for.
+        /// The time waited.
         after: Duration,
         /// Its last output.
         log: String,
     },
-    /// A query had no result for too long.
-    #[error("`{query}` had no result for {after:?}")]
+    /// A query returned no result in time.
+    #[error("`{query}` returned no result within {after:?}")]
     NoResult {
         /// The query.
         query: String,
-        /// How long it was asked.
+        /// The time waited.
         after: Duration,
     },
-    /// There is no connection.
+    /// The connection failed.
     #[error("cannot talk to {address}: {source}")]
     Connection {
-        /// To whom.
+        /// The server.
         address: SocketAddr,
-        /// What came back.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The answer is no answer of Prometheus.
+    /// The answer does not have Prometheus's format.
     #[error("{address} answered {path} with {problem}")]
     Answer {
-        /// Who answered.
+        /// The server.
         address: SocketAddr,
-        /// What was asked for.
+        /// The requested path.
         path: String,
-        /// What is wrong with the answer.
+        /// The error in the answer.
         problem: String,
+    },
+    /// The metrics that a server exports about itself lack this one.
+    #[error("{address} does not export the metric {name} about itself")]
+    NoMetric {
+        /// The server.
+        address: SocketAddr,
+        /// The metric.
+        name: String,
     },
     /// Prometheus refused a query.
     #[error("prometheus refuses `{query}`: {reason}")]
@@ -83,12 +93,12 @@ pub enum Error {
         /// Prometheus's error.
         reason: String,
     },
-    /// A file is no dashboard.
-    #[error("{} is no dashboard of Grafana: {problem}", path.display())]
+    /// A file is not a dashboard.
+    #[error("{} is not a Grafana dashboard: {problem}", path.display())]
     Dashboard {
         /// The file.
         path: PathBuf,
-        /// What is missing.
+        /// The missing part.
         problem: String,
     },
 }

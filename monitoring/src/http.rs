@@ -1,4 +1,4 @@
-//! GET over HTTP/1.0, which is all that asking a Prometheus on this machine takes.
+//! GET over HTTP/1.0, which is enough to query a Prometheus on this machine.
 
 use std::{
     fmt::Write as _,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// The most that an answer may have, in bytes.
+/// The largest answer that is read, in bytes.
 const LARGEST: u64 = 256 << 20;
 
 /// An answer.
@@ -16,7 +16,7 @@ pub(crate) struct Response {
     pub(crate) body: String,
 }
 
-/// Asks for a path. HTTP/1.0 has no pieces and no second request: the answer ends where the connection does.
+/// Requests a path. An HTTP/1.0 answer ends with its connection, and has no chunks.
 pub(crate) fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;

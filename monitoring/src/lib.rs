@@ -1,5 +1,5 @@
-//! A real Prometheus and a real Alertmanager for tests and chores of pidns-trace, and the Grafana dashboards that are asked of
-//! it.
+//! Runs real servers for the tests and tools of pidns-trace (Prometheus, also in agent mode, Alertmanager,
+//! VictoriaMetrics and vmalert), and reads the Grafana dashboards whose queries they answer.
 //!
 //! ```no_run
 //! use std::{path::Path, time::Duration};
@@ -19,12 +19,15 @@ pub mod dashboard;
 pub mod error;
 mod http;
 mod process;
+mod samples;
 pub mod server;
+pub mod victoria;
 pub mod webhook;
 
 pub use alertmanager::Alertmanager;
 pub use client::{Client, Range, Series};
 pub use dashboard::{Dashboard, Panel, Target, Variables};
 pub use error::Error;
-pub use server::{Job, Prometheus, Setup};
+pub use server::{Job, Prometheus, PrometheusAgent, Setup};
+pub use victoria::{Rules, VictoriaMetrics, Vmalert};
 pub use webhook::{Notification, Webhook};

@@ -16,14 +16,14 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 
 use crate::Error;
 
-/// How long a program may take to get ready: Prometheus reads its data first.
+/// The longest time that a program may take to get ready. Prometheus reads its data first.
 const READY: Duration = Duration::from_secs(30);
-/// How long it may take to end.
+/// The longest time that it may take to stop.
 const END: Duration = Duration::from_secs(10);
-/// Between two questions whether something has come about.
+/// The time between two checks of a condition.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 
-/// A program that runs, and what it logs.
+/// A running program and its log.
 #[derive(Debug)]
 pub(crate) struct Process {
     program: &'static str,
@@ -32,15 +32,25 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program that Debian's package of the same name has. Its output goes to the log. It ends with the thread that
-    /// started it at the latest: when a test is killed, nothing is dropped.
+    /// Starts a program from the Debian package of the same name: see [`Process::start_of`].
     pub(crate) fn start(program: &'static str, arguments: &[String], log: &Path) -> Result<Self, Error> {
-        let path = find(program).ok_or(Error::NotInstalled { program })?;
+        Self::start_of(program, program, arguments, log)
+    }
+
+    /// Starts a program from a Debian package, with its output in the log. It ends at the latest with the thread that
+    /// started it, because a test that is killed drops nothing.
+    pub(crate) fn start_of(
+        package: &'static str,
+        program: &'static str,
+        arguments: &[String],
+        log: &Path,
+    ) -> Result<Self, Error> {
+        let path = find(program).ok_or(Error::NotInstalled { program, package })?;
         let output = File::create(log).and_then(|output| Ok((output.try_clone()?, output)));
         let (stdout, stderr) = output.map_err(of_file("write", log))?;
         let mut command = Command::new(path);
         command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        // SAFETY: between fork and exec it makes one system call, which takes an integer.
+        // SAFETY: between fork and exec the closure makes one system call, which takes an integer.
         unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?)) };
         let child = command.spawn().map_err(|source| Error::Start { program, source })?;
         Ok(Self { program, child, log: log.to_owned() })
@@ -50,7 +60,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks until it is ready.
+    /// Polls until it is ready.
     pub(crate) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), Error> {
         let program = self.program;
         let start = Instant::now();
@@ -67,7 +77,7 @@ impl Process {
         Err(Error::NotReady { program, after: READY, log: self.end_of_log() })
     }
 
-    /// The last lines that it logged.
+    /// The last lines of its log.
     fn end_of_log(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(cannot be read: {error})"));
         let lines: Vec<&str> = log.lines().collect();
@@ -78,7 +88,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It may have ended by itself: then there is no process to signal, and the waiting returns at once.
+        // If it has ended already, there is no process to signal, and the wait returns at once.
         let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         let start = Instant::now();
         while start.elapsed() < END {
@@ -92,22 +102,22 @@ impl Drop for Process {
     }
 }
 
-/// What went wrong with a file.
+/// Makes an [`Error::File`] of an I/O error.
 pub(crate) fn of_file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::File { what, path, source }
 }
 
-/// A program on PATH.
+/// Finds a program on PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// An address of the loopback interface that was free a moment ago.
+/// An address of the loopback interface that was free just now.
 ///
 /// # Errors
-/// Where the machine has no port left.
+/// If the machine has no free port.
 pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -1,4 +1,4 @@
-//! Starts a private Prometheus on a free loopback port, with its own directory; stopped on drop.
+//! Starts a private Prometheus on a free loopback port, with its own directory, and stops it on drop.
 
 use std::{
     fmt::Write as _,
@@ -16,18 +16,18 @@ use crate::{
     process::{POLL, Process, of_file},
 };
 
-/// What a Prometheus scrapes and evaluates.
+/// The configuration of a Prometheus.
 #[derive(Clone, Debug)]
 pub struct Setup<'a> {
-    /// Where configuration, data and log go. Created if missing; existing data in `data/` is kept.
+    /// Directory for configuration, data and log. Created if missing; existing data in `data/` is kept.
     pub folder: &'a Path,
-    /// What it scrapes.
+    /// The jobs that it scrapes.
     pub jobs: Vec<Job>,
     /// Rule files, which it evaluates as often as it scrapes.
     pub rules: Vec<PathBuf>,
-    /// How often it scrapes.
+    /// The scrape interval.
     pub interval: Duration,
-    /// Where an Alertmanager takes alerts that fire.
+    /// The Alertmanager that gets firing alerts.
     pub alertmanager: Option<SocketAddr>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// prometheus.yml.
+    /// The content of prometheus.yml.
     fn configuration(&self) -> String {
         let interval = format!("{}ms", self.interval.as_millis());
         let mut out = format!(
@@ -78,17 +78,17 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// Addresses that are scraped under one name.
+/// Addresses that are scraped under one job name.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The label `job`.
     pub name: String,
-    /// HOST:PORT of each, which is the label `instance`; the path is /metrics.
+    /// HOST:PORT of each target, which becomes the label `instance`. The path is /metrics.
     pub targets: Vec<String>,
 }
 
 impl Job {
-    /// A job of these targets.
+    /// A job with these targets.
     pub fn new<T: Into<String>>(name: &str, targets: impl IntoIterator<Item = T>) -> Self {
         Self { name: name.to_owned(), targets: targets.into_iter().map(Into::into).collect() }
     }
@@ -110,15 +110,15 @@ impl Deref for Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one, and waits until it answers queries.
+    /// Starts Prometheus, and waits until it answers queries.
     ///
     /// # Errors
-    /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`] with
-    /// the end of its log.
+    /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`]
+    /// with the end of its log.
     pub fn start(setup: &Setup<'_>) -> Result<Self, Error> {
         const PROGRAM: &str = "prometheus";
         let at = |name: &str| setup.folder.join(name);
-        fs::create_dir_all(setup.folder).map_err(of_file("make the folder", setup.folder))?;
+        fs::create_dir_all(setup.folder).map_err(of_file("create the directory", setup.folder))?;
         let configuration = at("prometheus.yml");
         fs::write(&configuration, setup.configuration()).map_err(of_file("write", &configuration))?;
         let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
@@ -133,7 +133,7 @@ impl Prometheus {
         ];
         let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
         let client = Client::new(address);
-        // The server does not listen at first.
+        // The first attempts fail, because the server does not listen yet.
         process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
         Ok(Self { process, client })
     }
@@ -146,7 +146,7 @@ impl Prometheus {
     /// Polls the query until it returns a result.
     ///
     /// # Errors
-    /// [`Error::NoResult`] after `timeout`; and as [`Client::query`].
+    /// [`Error::NoResult`] after `timeout`, and the same as [`Client::query`].
     pub fn wait_for(&self, query: &str, timeout: Duration) -> Result<Vec<crate::Series>, Error> {
         let start = Instant::now();
         loop {
@@ -159,6 +159,49 @@ impl Prometheus {
             }
             thread::sleep(POLL);
         }
+    }
+}
+
+/// A running Prometheus in agent mode: it scrapes metrics and sends them to another server. It neither answers queries
+/// nor evaluates rules. Dereferences to its [`Client`], which can read its own metrics. Stopped like a [`Prometheus`].
+#[derive(Debug)]
+pub struct PrometheusAgent {
+    _process: Process,
+    client: Client,
+}
+
+impl Deref for PrometheusAgent {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl PrometheusAgent {
+    /// Starts Prometheus with this configuration and these options, and waits until it is ready. The options must
+    /// switch agent mode on. Configuration, data and log are written to `folder`.
+    ///
+    /// # Errors
+    /// As [`Prometheus::start`].
+    pub fn start(folder: &Path, configuration: &str, options: &[String]) -> Result<Self, Error> {
+        const PROGRAM: &str = "prometheus";
+        let at = |name: &str| folder.join(name);
+        fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
+        let file = at("prometheus.yml");
+        fs::write(&file, configuration).map_err(of_file("write", &file))?;
+        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
+        let mut arguments = options.to_vec();
+        arguments.extend([
+            format!("--config.file={}", file.display()),
+            format!("--storage.agent.path={}", at("data").display()),
+            format!("--web.listen-address={address}"),
+            "--log.level=warn".to_owned(),
+        ]);
+        let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
+        let client = Client::new(address);
+        process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
+        Ok(Self { _process: process, client })
     }
 }
 

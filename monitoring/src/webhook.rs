@@ -21,18 +21,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Upper bound for one request, header and body, in bytes.
 const LARGEST: u64 = 16 << 20;
 
-/// An alert, as Alertmanager sends it.
+/// An alert in one of Alertmanager's notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Resolved (true) or firing (false).
     pub is_resolved: bool,
-    /// `alertname`, `severity`, and the labels of its series.
+    /// `alertname`, `severity`, and the labels of the alert's series.
     pub labels: BTreeMap<String, String>,
     /// `summary`, `description`, `runbook_url`.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A server on a free port of the loopback interface. It ends when it is dropped.
+/// A server on a free port of the loopback interface. Stopped on drop.
 #[derive(Debug)]
 pub struct Webhook {
     address: SocketAddr,
@@ -42,10 +42,10 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Starts one.
+    /// Starts the server.
     ///
     /// # Errors
-    /// Where it cannot listen.
+    /// If it cannot listen.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         // Non-blocking, so the thread can check `ends` between connections.
@@ -59,7 +59,7 @@ impl Webhook {
                 while !ends.load(Ordering::Relaxed) {
                     match listener.accept() {
                         Ok((stream, _)) => {
-                            // A body that is not Alertmanager's was answered with 400; a broken connection or header
+                            // A body that is not Alertmanager's was answered with 400. A broken connection or header
                             // gets no answer. Both are dropped.
                             if let Ok(alerts) = serve(&stream) {
                                 received.lock().unwrap_or_else(PoisonError::into_inner).extend(alerts);
@@ -73,12 +73,12 @@ impl Webhook {
         Ok(Self { address, received, ends, server: Some(server) })
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// All notifications so far, the oldest first.
+    /// All notifications so far, oldest first.
     pub fn received(&self) -> Vec<Notification> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -87,12 +87,12 @@ impl Webhook {
 impl Drop for Webhook {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
-        // A thread that has panicked has ended too.
+        // The thread may have panicked: then it has ended too.
         let _ = self.server.take().map(JoinHandle::join);
     }
 }
 
-/// Takes one request and answers it.
+/// Reads one request and answers it.
 fn serve(stream: &TcpStream) -> io::Result<Vec<Notification>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -117,7 +117,7 @@ fn serve(stream: &TcpStream) -> io::Result<Vec<Notification>> {
     alerts
 }
 
-/// The alerts of a message, version 4 of its format.
+/// Reads the alerts of a message in version 4 of Alertmanager's format.
 fn read(body: &[u8]) -> Option<Vec<Notification>> {
     let message: Value = serde_json::from_slice(body).ok()?;
     let strings = |object: &Value| {
@@ -144,12 +144,12 @@ mod tests {
     fn alerts_are_recorded_and_other_bodies_get_400() {
         let webhook = Webhook::start().expect("a free port");
         let post = |body: &str| {
-            let mut stream = TcpStream::connect(webhook.address()).expect("it listens");
+            let mut stream = TcpStream::connect(webhook.address()).expect("connect to the webhook");
             let length = body.len();
             write!(stream, "POST / HTTP/1.1\r\nHost: x\r\ncontent-length: {length}\r\n\r\n{body}")
-                .expect("it reads");
+                .expect("send the request");
             let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("it answers");
+            stream.read_to_string(&mut answer).expect("read the answer");
             answer
         };
         let refused = post("{}");

@@ -1,4 +1,4 @@
-//! A real Prometheus, and a server of metrics.
+//! Runs a real Prometheus against a small metrics server.
 
 use std::{
     io::{Read as _, Write as _},
@@ -28,7 +28,7 @@ fn serve(text: &'static str) -> String {
 
 #[test]
 fn a_prometheus_scrapes_evaluates_rules_and_answers() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create a temporary directory");
     let rules = folder.path().join("rules.yml");
     std::fs::write(&rules, "groups: [{name: g, rules: [{record: 'instance:x:double', expr: 2 * x}]}]")
         .expect("rules");
@@ -39,7 +39,7 @@ fn a_prometheus_scrapes_evaluates_rules_and_answers() {
         interval: Duration::from_millis(200),
         ..Setup::in_folder(folder.path())
     };
-    let prometheus = Prometheus::start(&setup).expect("it starts");
+    let prometheus = Prometheus::start(&setup).expect("start Prometheus");
     let series = prometheus.wait_for("instance:x:double", Duration::from_secs(20)).expect("a result");
     assert_eq!(series.len(), 1);
     assert_eq!(series[0].last(), Some(42.0));
@@ -54,10 +54,10 @@ fn a_prometheus_scrapes_evaluates_rules_and_answers() {
 }
 
 #[test]
-fn a_query_that_is_none_is_refused_with_the_words_of_prometheus() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let prometheus = Prometheus::start(&Setup::in_folder(folder.path())).expect("it starts");
-    let error = prometheus.query("sum(", None).expect_err("no PromQL");
+fn an_invalid_query_fails_with_the_error_of_prometheus() {
+    let folder = tempfile::tempdir().expect("create a temporary directory");
+    let prometheus = Prometheus::start(&Setup::in_folder(folder.path())).expect("start Prometheus");
+    let error = prometheus.query("sum(", None).expect_err("not PromQL");
     assert!(matches!(&error, Error::Query { query, .. } if query == "sum("), "{error}");
     assert!(error.to_string().contains("parse error"), "{error}");
     let error = prometheus.wait_for("absent_metric", Duration::from_millis(10)).expect_err("no such metric");
@@ -65,8 +65,8 @@ fn a_query_that_is_none_is_refused_with_the_words_of_prometheus() {
 }
 
 #[test]
-fn a_prometheus_that_does_not_start_says_why() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_failed_start_reports_the_reason() {
+    let folder = tempfile::tempdir().expect("create a temporary directory");
     let rules = folder.path().join("broken.yml");
     std::fs::write(&rules, "groups: 7").expect("rules");
     let setup = Setup { rules: vec![rules], ..Setup::in_folder(folder.path()) };
@@ -75,11 +75,11 @@ fn a_prometheus_that_does_not_start_says_why() {
 }
 
 #[test]
-fn a_prometheus_ends_with_its_value() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let prometheus = Prometheus::start(&Setup::in_folder(folder.path())).expect("it starts");
+fn a_dropped_prometheus_has_ended() {
+    let folder = tempfile::tempdir().expect("create a temporary directory");
+    let prometheus = Prometheus::start(&Setup::in_folder(folder.path())).expect("start Prometheus");
     let process = format!("/proc/{}", prometheus.pid());
     assert!(Path::new(&process).exists());
     drop(prometheus);
-    assert!(!Path::new(&process).exists(), "it was waited for");
+    assert!(!Path::new(&process).exists(), "the process has been reaped");
 }

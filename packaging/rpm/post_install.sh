@@ -1,4 +1,4 @@
-# Which services start by themselves is a preset's matter, as of any package of an RPM distribution.
+# As usual for RPM distributions, a preset decides which services are enabled.
 if [ "$1" -eq 1 ] && [ -x /usr/bin/systemctl ]; then
     systemctl --no-reload preset pidns-trace-agent.service >/dev/null 2>&1 || :
 fi

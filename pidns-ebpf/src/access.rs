@@ -1,4 +1,4 @@
-//! How memory is read: the kernel's, by one of two ways, and the user's.
+//! Reads kernel memory (by plain loads or by a helper) and user memory.
 
 use core::{mem::MaybeUninit, ptr};
 
@@ -8,10 +8,10 @@ use crate::layout::{Constant as _, HAVE_TASK_PT_REGS, PROBE_NUMBERS};
 
 /// How memory behind a pointer is read.
 pub(crate) trait Access: Copy {
-    /// How memory is read behind a pointer out of `pid.numbers`.
+    /// How memory behind a pointer from `pid.numbers` is read.
     type BehindNumbers: Access;
 
-    /// Reads a `T` at `from`; zeros where there is nothing.
+    /// Reads a `T` at `from`; zeros if that cannot be read.
     ///
     /// # Safety
     /// Any bytes must be a valid `T`.
@@ -27,7 +27,7 @@ impl Access for Direct {
 
     #[inline(always)]
     unsafe fn read<T: Copy>(from: *const u8) -> T {
-        // SAFETY: the verifier accepts the load or refuses the program; a fault at run time reads as 0.
+        // SAFETY: the verifier accepts only safe loads; a load that faults returns 0.
         unsafe { ptr::read_volatile(from.cast()) }
     }
 }
@@ -42,7 +42,7 @@ impl Access for Probed {
     #[inline(always)]
     unsafe fn read<T: Copy>(from: *const u8) -> T {
         let mut value = MaybeUninit::<T>::zeroed();
-        // SAFETY: the destination has size_of::<T>() bytes; a fault leaves zeros, and any bytes are a T.
+        // SAFETY: the destination has size_of::<T>() bytes; a fault leaves zeros, and any bytes are a valid T.
         unsafe {
             generated::bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast());
             value.assume_init()
@@ -50,7 +50,7 @@ impl Access for Probed {
     }
 }
 
-/// [`Direct`] where the verifier lets a program load from `pid.numbers`, [`Probed`] where it does not.
+/// [`Direct`] if the verifier lets a program load from `pid.numbers`, else [`Probed`].
 #[derive(Clone, Copy)]
 pub(crate) struct ThroughNumbers;
 
@@ -64,8 +64,8 @@ impl Access for ThroughNumbers {
     }
 }
 
-/// How the registers of a system call are read: [`Direct`] where a helper gives them with their type, [`Probed`]
-/// where they are found on the stack.
+/// Reads the registers of a system call: [`Direct`] if a helper returns a typed pointer to them, [`Probed`] if they are
+/// looked up on the stack.
 #[derive(Clone, Copy)]
 pub(crate) struct ThroughRegs;
 
@@ -79,7 +79,7 @@ impl Access for ThroughRegs {
     }
 }
 
-/// Copies from user memory; `None` where it is not there.
+/// Copies from user memory; `None` if that cannot be read.
 #[inline(always)]
 pub(crate) fn read_user<T: Copy + Default>(from: u64) -> Option<T> {
     let mut value = T::default();

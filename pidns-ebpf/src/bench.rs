@@ -1,7 +1,7 @@
-//! Baselines for `cargo xtask bench`: the cost of a hook without our code.
+//! Baselines for `cargo xtask bench`: what a hook costs without our code.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-/// Same licence as the real object, so only the programs differ.
+/// The same licence as the real object's, so only the programs differ.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -16,7 +16,7 @@ mod programs {
         programs::BtfTracePointContext,
     };
 
-    /// As large as the tracer's by default.
+    /// As large as the default ring buffer of the tracer.
     #[map]
     static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
@@ -40,21 +40,21 @@ mod programs {
         "sys_exit" empty_sys_exit,
     }
 
-    /// Reserves 128 bytes, about a fork's record, and submits them, waking the reader if it waits.
+    /// Reserves and submits 128 bytes, about the size of a fork's record, and wakes the reader if it waits.
     #[btf_tracepoint(function = "sched_process_fork")]
     fn reserve_submit(_: BtfTracePointContext) -> i32 {
         send(0);
         0
     }
 
-    /// The same, and never wakes the reader.
+    /// The same, but never wakes the reader.
     #[btf_tracepoint(function = "sched_process_fork")]
     fn reserve_quiet(_: BtfTracePointContext) -> i32 {
         send(BPF_RB_NO_WAKEUP.into());
         0
     }
 
-    /// Writes one word: filling in the record belongs to the measured program.
+    /// Writes only one word: the cost of filling in a record is not part of the baseline.
     #[inline(always)]
     fn send(flags: u64) {
         if let Some(mut record) = RECORDS.reserve::<[u64; 16]>(0) {

@@ -1,5 +1,5 @@
-//! Notes of the functions inside a call of unshare, setns or clone, kept until the call returns: the call's result does
-//! not show which of them refused.
+//! Notes about the functions that the kernel calls inside unshare, setns or clone. They are kept until the system call
+//! returns, because its result does not show which function refused it.
 
 use aya_ebpf::{EbpfContext, macros::map, maps::LruHashMap};
 
@@ -8,11 +8,11 @@ use crate::{
     kernel::Task,
 };
 
-/// The notes of one call so far; all zeros if there are none.
+/// The notes about one call so far; all zeros if there are none.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Call {
-    /// `start_boottime` of the thread, which distinguishes it from an earlier one of its id.
+    /// `start_boottime` of the thread, which distinguishes it from an earlier one with the same id.
     start_boot_ns: u64,
     /// Address of the namespace that copy_pid_ns created.
     pub(crate) created: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Call {
     pub(crate) join_errno: u32,
     /// Error of alloc_pid.
     pub(crate) pid_errno: u32,
-    /// Number of PIDs that the caller chose and got.
+    /// Number of PIDs that the caller chose.
     pub(crate) chosen_pids: u32,
 }
 
@@ -41,7 +41,7 @@ impl Call {
         }
     }
 
-    /// Takes the notes of this thread's call, which has returned.
+    /// Removes the notes about this thread's call, which has returned, and returns them.
     #[inline(always)]
     pub(crate) fn take(tid: u32, start_boot_ns: u64) -> Self {
         // SAFETY: a map value, copied at once.
@@ -50,14 +50,14 @@ impl Call {
         if call.start_boot_ns == start_boot_ns { call } else { Self::nothing(start_boot_ns) }
     }
 
-    /// Takes the notes of the running thread's call.
+    /// Like [`Self::take`], for the running thread.
     #[inline(always)]
     pub(crate) fn take_own() -> Self {
         let task = Task::current();
         Self::take(task.pid(), task.start_boottime())
     }
 
-    /// Begins the notes of the running thread's call.
+    /// Starts new notes about the running thread's call.
     #[inline(always)]
     pub(crate) fn begin(note: impl Fn(&mut Self)) {
         let task = Task::current();
@@ -67,7 +67,7 @@ impl Call {
         let _ = CALLS.insert(&task.pid(), &call, 0);
     }
 
-    /// Adds to the notes of the running thread's call.
+    /// Adds to the notes about the running thread's call.
     #[inline(always)]
     pub(crate) fn note(add: impl Fn(&mut Self)) {
         let task = Task::current();
@@ -83,20 +83,20 @@ impl Call {
     }
 }
 
-/// By thread id. They leave when the call returns; those of calls whose return went by unseen are the first to be
-/// forgotten.
+/// By thread id. An entry is removed when the call returns. If no hook sees the return, the entry becomes the oldest
+/// one, which the map evicts first.
 #[map]
 static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(4_096, 0);
 
-/// A word of a hooked function's context (its arguments in order, then its result) as a plain number: of a pointer
-/// that a hook hands over the verifier lets no program take the negative, or keep it.
+/// A word of a hooked function's context (its arguments in order, then its result) as a plain number. The verifier does
+/// not allow a program to negate or store a pointer that the hook passes.
 #[inline(always)]
 pub(crate) fn word(ctx: &impl EbpfContext, number: usize) -> u64 {
-    // SAFETY: the context is an array of that many words; an integer, copied by helper.
+    // SAFETY: the context is an array of u64 that has this index. A helper copies the integer.
     unsafe { Probed::read(ctx.as_ptr().cast::<u64>().cast_const().add(number).cast()) }
 }
 
-/// The positive errno that a pointer stands for (`IS_ERR`, include/linux/err.h); 0 for a real pointer.
+/// The positive errno that a pointer encodes (`IS_ERR`, include/linux/err.h); 0 for a real pointer.
 #[inline(always)]
 pub(crate) fn pointer_errno(pointer: u64) -> u32 {
     const MAX_ERRNO: u64 = 4_095;

@@ -1,4 +1,4 @@
-//! PIDs that a fork chose by clone3's `set_tid`, and who has the one that the kernel refused.
+//! PIDs that a caller chose with clone3's `set_tid`, and the process that has the one that the kernel refused.
 
 use aya_ebpf::helpers::generated;
 use pidns_ebpf::abi::{MAX_CHOSEN, PidUse};
@@ -9,21 +9,21 @@ use crate::{
     layout::*,
 };
 
-/// Where a call has the PIDs that it chose, the innermost first.
+/// The list of PIDs that a call chose, the innermost first.
 #[derive(Clone, Copy)]
 pub(crate) struct Chosen {
     /// Address of the list.
     pub(crate) at: u64,
-    /// How many there are; the kernel takes [`MAX_CHOSEN`] at most.
+    /// Number of PIDs. The kernel accepts at most [`MAX_CHOSEN`].
     pub(crate) count: u64,
-    /// Whether the list is in the kernel's memory, not in the caller's.
+    /// Whether the list is in kernel memory, not in the caller's memory.
     pub(crate) in_kernel: bool,
 }
 
 impl Chosen {
     pub(crate) const NONE: Self = Self { at: 0, count: 0, in_kernel: true };
 
-    /// Copies the list; returns how many there are, 0 where it cannot be read.
+    /// Copies the list. Returns the number of PIDs; 0 if it cannot be read.
     ///
     /// # Safety
     /// `to` must have room for [`MAX_CHOSEN`].
@@ -51,17 +51,18 @@ impl Chosen {
 pub(crate) struct Taken {
     /// The PID.
     pub(crate) number: u32,
-    /// Inode number of the namespace in which it is.
+    /// Inode number of the namespace in which it is in use.
     pub(crate) ns: u32,
     pub(crate) by: PidUse,
-    /// The first thread of the process that has it, if there is one: it may have just gone.
+    /// The first thread of the process that has it; `None` if it has just gone.
     pub(crate) holder: Option<Task<Probed>>,
 }
 
-/// The first of these PIDs that is in use, in the order in which alloc_pid (kernel/pid.c) takes them: the innermost, of `ns`, first.
+/// The first of these PIDs that is in use, in the order in which alloc_pid (kernel/pid.c) takes them: the innermost
+/// first. The first `skip` PIDs are for namespaces within `ns`, and the next one is for `ns`.
 ///
 /// # Safety
-/// There must be room for [`MAX_CHOSEN`] numbers, of which `count` are there. `skip` of them are for namespaces within `ns`.
+/// `chosen` must have room for [`MAX_CHOSEN`] numbers, and the first `count` must be set.
 #[inline(always)]
 pub(crate) unsafe fn taken(
     chosen: *const u32,
@@ -88,30 +89,31 @@ pub(crate) unsafe fn taken(
     None
 }
 
-/// The `struct pid` of a number in a namespace; null where there is none. `idr_find()`: the tree of `struct xa_node` that is searched
-/// through here is that of lib/radix-tree.c and lib/xarray.c.
+/// The `struct pid` of a number in a namespace; null if there is none. Like `idr_find()`, this searches the tree of
+/// `struct xa_node` (lib/radix-tree.c, lib/xarray.c).
 #[inline(always)]
 fn pid_of(ns: PidNamespace<Probed>, number: u32) -> *const u8 {
-    /// Enough for the largest PID (`PID_MAX_LIMIT`, include/linux/threads.h: 22 bits) where each level has four bits.
+    /// Enough for the largest PID (`PID_MAX_LIMIT`, include/linux/threads.h: 22 bits) if each level of the tree has
+    /// four bits.
     const MAX_DEPTH: u32 = 6;
     if !present(XA_NODE_SHIFT) || !present(XA_NODE_SLOTS) || !present(XA_NODE_TAGS) {
         return core::ptr::null();
     }
-    // `XA_CHUNK_SIZE`: the tags stand behind the slots.
+    // `XA_CHUNK_SIZE`: the tags follow the slots in the structure.
     let slots = u64::from(XA_NODE_TAGS.load() - XA_NODE_SLOTS.load()) / size_of::<u64>() as u64;
-    // `XA_CHUNK_SHIFT`: a node's slots are that many bits of the number, and those of its children the next ones.
+    // `XA_CHUNK_SHIFT`: a node's slots are indexed by that many bits of the number, those of its children by the next
+    // ones.
     let bits: u32 = if slots == 64 { 6 } else { 4 };
     let root: u64 = ns.field(PIDNS_PIDS);
     if !is_node(root) {
-        // A tree without a node has the number 0 alone.
+        // A tree without a node has at most the number 0.
         return core::ptr::null();
     }
-    // SAFETY: an integer within the node, copied by helper.
-    let shift: u8 =
-        unsafe { Probed::read(((root - INTERNAL) as *const u8).add(XA_NODE_SHIFT.load() as usize)) };
+    // SAFETY: an integer within the node, copied by a helper.
+    let shift: u8 = unsafe { Probed::read(((root - INTERNAL) as *const u8).add(XA_NODE_SHIFT.offset())) };
     let mut shift = u32::from(shift);
     if u64::from(number).wrapping_shr(shift) >= slots {
-        // Beyond all that the tree has.
+        // The number is larger than any in the tree.
         return core::ptr::null();
     }
     let mut entry = root;
@@ -121,25 +123,25 @@ fn pid_of(ns: PidNamespace<Probed>, number: u32) -> *const u8 {
         }
         let slot = u64::from(number).wrapping_shr(shift) & (slots - 1);
         let at = entry - INTERNAL + u64::from(XA_NODE_SLOTS.load()) + slot * size_of::<u64>() as u64;
-        // SAFETY: a pointer within the node, copied by helper.
+        // SAFETY: a pointer within the node, copied by a helper.
         entry = unsafe { Probed::read(at as *const u8) };
         shift = shift.wrapping_sub(bits);
     }
-    // A number that is being given out has no `struct pid` yet.
+    // A number that is being allocated has no `struct pid` yet.
     if entry & 3 != 0 { core::ptr::null() } else { entry as *const u8 }
 }
 
-/// What the address of a node is marked with (`xa_mk_node()`, include/linux/xarray.h).
+/// The mark in the address of a node (`xa_mk_node()`, include/linux/xarray.h).
 const INTERNAL: u64 = 2;
 
-/// `xa_is_node()`: a marked address, above the internal numbers.
+/// `xa_is_node()`: whether this is a marked address, and not an internal number.
 #[inline(always)]
 fn is_node(entry: u64) -> bool {
     const FIRST_ADDRESS: u64 = 4_096;
     entry & 3 == INTERNAL && entry > FIRST_ADDRESS
 }
 
-/// As what the `struct pid` is in use, and by whom.
+/// What the `struct pid` is in use as, and the first thread of the process that has it.
 #[inline(always)]
 fn holder_of(pid: *const u8) -> (PidUse, Option<Task<Probed>>) {
     /// `enum pid_type`, include/linux/pid_types.h.
@@ -147,11 +149,11 @@ fn holder_of(pid: *const u8) -> (PidUse, Option<Task<Probed>>) {
     const PGID: usize = 2;
     const SID: usize = 3;
     let first = |kind: usize| -> Option<Task<Probed>> {
-        // SAFETY: a pointer, copied by helper: `struct hlist_head tasks[]`, and the `struct hlist_node pid_links[]` of a task that
-        // it leads to.
+        // SAFETY: a pointer, copied by a helper, from `struct hlist_head tasks[]`. It points to an element of the
+        // `struct hlist_node pid_links[]` of a task.
         unsafe {
-            let node: *const u8 = Probed::read(pid.add(PID_TASKS.load() as usize + kind * size_of::<u64>()));
-            let links = TASK_PID_LINKS.load() as usize + kind * 2 * size_of::<u64>();
+            let node: *const u8 = Probed::read(pid.add(PID_TASKS.offset() + kind * size_of::<u64>()));
+            let links = TASK_PID_LINKS.offset() + kind * 2 * size_of::<u64>();
             (!node.is_null()).then(|| Task::at(node.sub(links)))
         }
     };

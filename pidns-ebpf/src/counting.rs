@@ -1,5 +1,7 @@
-//! Counts forks, execs and ends of processes by namespace, where no record of them is sent: decided before a task is described
-//! or a PID is copied. The tables are those of [`pidns_ebpf::abi::namespace_counters`].
+//! Counts forks, execs and exits of processes by namespace, in the mode that sends no records of them. This happens
+//! before a hook describes a task or copies a PID. [`pidns_ebpf::abi::namespace_counters`] describes the tables.
+
+use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
@@ -9,19 +11,21 @@ use aya_ebpf::{
 };
 use pidns_ebpf::abi::namespace_counters::{
     CPU_SLOTS, Counted, CounterSlot, ExitReason, FIRST_SLOT, HOST_SLOT, MORE_NAMESPACES, NamespaceCounters,
-    NamespaceId, PROBES, SLOTS, TOGETHER_SLOT, first_slot,
+    NamespaceId, PROBES, SHARED_SLOT, SLOTS, first_slot,
 };
 
 use crate::{
     emit::zero,
-    kernel::{Access, Direct, Pid, PidNamespace, Probed, Task, bounded},
-    layout::{NS_COMMON_ID, present},
+    kernel::{Access, Direct, PidNamespace, Probed, Task, bounded},
     maps::OOM_VICTIMS,
 };
 
-/// One table after the other, by CPU. User space sets its size.
+/// The tables of all CPUs, one after the other. User space sets the number of elements.
 #[map]
 static NS_COUNTERS: Array<CounterSlot> = Array::with_max_entries(CPU_SLOTS, BPF_F_MMAPABLE);
+
+/// Births by the [`first_slot`] of the namespace's address. A global variable needs no map lookup.
+static mut NS_BIRTHS: [u64; SLOTS as usize] = [0; SLOTS as usize];
 
 #[map]
 static NS_COUNTERS_MORE: PerCpuHashMap<NamespaceId, NamespaceCounters> =
@@ -29,59 +33,91 @@ static NS_COUNTERS_MORE: PerCpuHashMap<NamespaceId, NamespaceCounters> =
 
 const SIGKILL: u32 = 9;
 
-/// A process or thread was forked.
+/// Counts a fork of a process or thread. Returns whether the child is the first process of its namespace: then the hook
+/// reports more.
 #[inline(always)]
-pub(crate) fn forked(child: Task<Direct>, level: u32) {
+pub(crate) fn forked(child: Task<Direct>, level: u32) -> bool {
     let what = if child.pid() == child.tgid() { Counted::Forks } else { Counted::ThreadsCreated } as u32;
     if level == 0 {
         add_to_host(what);
-        return;
+        return false;
     }
-    // Before it first runs, the namespace for a child's own children is the one that it was forked into: copy_process
+    // Before a child first runs, the namespace for its children is the one that it was forked into: copy_process
     // allocates its PID there (kernel/fork.c).
     let ns = child.children_ns();
-    if !ns.is_null() {
+    if ns.is_null() {
+        return false;
+    }
+    let is_init = child.is_reaper_of(ns);
+    if is_init {
+        born(ns);
+    }
+    add(ns, what);
+    is_init
+}
+
+/// Counts a birth: the namespace gets its first process. Slots that have its address belong to an earlier namespace.
+#[inline(always)]
+fn born(ns: PidNamespace<Direct>) {
+    let births = births(first_slot(lower_half(ns.address())));
+    // Other CPUs may increment it at the same time, and core has no atomic addition for this target.
+    // SAFETY: the pointer is to an element of the array.
+    unsafe {
+        asm!("lock *(u64 *)({births} + 0) += {one}", births = in(reg) births, one = in(reg) 1u64);
+    }
+}
+
+/// Counts a program that a process has executed.
+#[inline(always)]
+pub(crate) fn execed(task: Task<Direct>) {
+    let what = Counted::Execs as u32;
+    let (level, ns) = own_namespace(task);
+    if level == 0 {
+        add_to_host(what);
+    } else if ns.is_null() {
+        add(task.thread_pid().innermost().1, what);
+    } else {
         add(ns, what);
     }
 }
 
-/// A process has executed a program.
-#[inline(always)]
-pub(crate) fn execed(pid: Pid<Direct>) {
-    if pid.level() == 0 {
-        add_to_host(Counted::Execs as u32);
-    } else {
-        add_to_own(pid, Counted::Execs as u32);
-    }
-}
-
-/// A thread ends, and with it its process where it is the last. Whether that is a namespace's init, of which more is to be
-/// reported.
+/// Counts the end of a thread, or of its process if this is the last thread. Returns whether the hook reports more: a
+/// namespace's init has ended, or a member was killed because memory ran out.
 #[inline(always)]
 pub(crate) fn exited(task: Task<Direct>, group_dead: bool) -> bool {
-    let leader = task.group_leader();
-    let pid = leader.thread_pid();
-    let what = if group_dead {
-        Counted::Exits as u32 + reason(task, leader) as u32
-    } else {
-        Counted::ThreadsEnded as u32
-    };
-    if pid.level() == 0 {
+    let what =
+        if group_dead { Counted::Exits as u32 + reason(task) as u32 } else { Counted::ThreadsEnded as u32 };
+    // Otherwise the compiler duplicates the following code for each reason.
+    let what = bounded(u64::from(what)) as u32;
+    let is_oom_kill = what == Counted::Exits as u32 + ExitReason::OomKill as u32;
+    let (level, ns) = own_namespace(task);
+    if level == 0 {
         add_to_host(what);
-        return false;
+        false
+    } else if ns.is_null() {
+        let (number, ns) = task.group_leader().thread_pid().innermost();
+        add(ns, what);
+        is_oom_kill || group_dead && number == 1
+    } else {
+        add(ns, what);
+        is_oom_kill || group_dead && ns.is_reaped_by_process_of(task)
     }
-    add_to_own(pid, what);
-    group_dead && pid.innermost_number() == 1
 }
 
-/// How the process that `task` is the last thread of ends.
+/// How a process ends; `task` is its last thread.
 #[inline(always)]
-fn reason(task: Task<Direct>, leader: Task<Direct>) -> ExitReason {
-    let status = leader.wait_status(task.signal());
+fn reason(task: Task<Direct>) -> ExitReason {
+    let signal = task.signal();
+    // As `Task::wait_status`, but the leader is read only if its code counts: this hook runs at each exit.
+    let status = if signal.is_group_exit() {
+        signal.group_exit_code()
+    } else {
+        bounded(task.group_leader().exit_code() as u64) as u32
+    };
     match status & 0x7f {
         0 if status & 0xff00 == 0 => ExitReason::Ok,
         0 => ExitReason::Error,
-        SIGKILL => killed(leader),
+        SIGKILL => killed(task.group_leader()),
         _ => ExitReason::Signal,
     }
 }
@@ -89,10 +125,10 @@ fn reason(task: Task<Direct>, leader: Task<Direct>) -> ExitReason {
 #[inline(always)]
 fn killed(leader: Task<Direct>) -> ExitReason {
     let key = leader.key();
-    let (number, ns) = leader.thread_pid().innermost();
+    let (_, ns) = leader.thread_pid().innermost();
     if OOM_VICTIMS.get_ptr(&key).is_some() {
-        // An init's is taken when its end is reported.
-        if number != 1 || leader.thread_pid().level() == 0 {
+        // Below the initial namespace, the exit is reported, and that removes the entry.
+        if leader.thread_pid().level() == 0 {
             let _ = OOM_VICTIMS.remove(&key);
         }
         ExitReason::OomKill
@@ -103,13 +139,13 @@ fn killed(leader: Task<Direct>) -> ExitReason {
     }
 }
 
-/// Whether the init of this namespace, or of one above it, has died: 1 or 0. A function of its own in the object, as
-/// `filter::selects` is.
+/// Returns 1 if the init of this namespace, or of one above it, has died, else 0. It is a separate function in the
+/// object, for the same reason as `filter::selects`.
 #[inline(never)]
 fn is_dying(address: u64) -> u64 {
     let mut ns = PidNamespace::<Probed>::at(address as *const u8);
     for _ in 0..pidns_ebpf::abi::MAX_LEVEL {
-        // The initial one cannot die.
+        // The initial namespace cannot die.
         if ns.is_null() || ns.level() == 0 {
             return 0;
         }
@@ -121,14 +157,25 @@ fn is_dying(address: u64) -> u64 {
     0
 }
 
-/// Adds one to what is counted of a process's own namespace, below the initial one.
+/// The level of a task and its namespace, which is null at level 0 and if it can be found only through the task's PIDs.
+///
+/// The PIDs are avoided because they are in a cache line that nothing else here reads. If the namespace for children is
+/// at the task's level, it is the task's own: unshare and setns lead only to one's own namespace and those below it.
 #[inline(always)]
-fn add_to_own(pid: Pid<Direct>, what: u32) {
-    match pid.level() {
-        1 => add(pid.namespace_at(1), what),
-        2 => add(pid.namespace_at(2), what),
-        _ => add(pid.innermost().1, what),
+fn own_namespace(task: Task<Direct>) -> (u32, PidNamespace<Direct>) {
+    let level = task.thread_pid().level();
+    let ns = task.children_ns();
+    if level > 0 && !ns.is_null() && ns.level() == level {
+        (level, ns)
+    } else {
+        (level, PidNamespace::at(ptr::null()))
     }
+}
+
+#[inline(always)]
+fn births(first: u32) -> *mut u64 {
+    // SAFETY: the mask keeps the index within the array, and proves it to the verifier.
+    unsafe { (&raw mut NS_BIRTHS).cast::<u64>().add((first & (SLOTS - 1)) as usize) }
 }
 
 #[inline(always)]
@@ -139,6 +186,11 @@ fn slot(number: u32) -> Option<*mut CounterSlot> {
 }
 
 #[inline(always)]
+fn slot_at(first: u32, probe: u32) -> Option<*mut CounterSlot> {
+    slot(FIRST_SLOT + ((first + probe) & (SLOTS - 1)))
+}
+
+#[inline(always)]
 fn add_to_host(what: u32) {
     if let Some(slot) = slot(HOST_SLOT) {
         // SAFETY: a map value of this CPU.
@@ -146,56 +198,112 @@ fn add_to_host(what: u32) {
     }
 }
 
-/// Adds one in this CPU's slot of the namespace, or in one that is free.
+/// Increments a counter of the namespace on this CPU.
 #[inline(always)]
 fn add<A: Access>(ns: PidNamespace<A>, what: u32) {
-    let id = NamespaceId::new(ns.identity(true), 0).id;
-    // Where the kernel numbers namespaces that alone distinguishes them, and nothing else of them need be in the cache.
-    let is_unique = present(NS_COMMON_ID);
-    let first = first_slot(id);
-    for probe in 0..PROBES {
-        let Some(slot) = slot(FIRST_SLOT + ((first + probe) & (SLOTS - 1))) else { return };
-        // SAFETY: a map value of this CPU. No other program writes it meanwhile; user space writes only those of namespaces
-        // that are gone.
+    let first = first_slot(lower_half(ns.address()));
+    let Some(slot) = slot(FIRST_SLOT + first) else { return };
+    // SAFETY: a slot of this CPU.
+    unsafe {
+        if is_slot_of(slot, ns.address(), first) {
+            increment(&raw mut (*slot).counters, what);
+            return;
+        }
+    }
+    add_elsewhere(ns.address(), u64::from(first), u64::from(what));
+}
+
+/// Whether the slot belongs to the namespace at this address, and no namespace was born since at an address with this
+/// `first`.
+///
+/// # Safety
+/// `slot` must be one of this CPU.
+#[inline(always)]
+unsafe fn is_slot_of(slot: *const CounterSlot, address: u64, first: u32) -> bool {
+    // SAFETY: no other program writes the slot meanwhile. User space writes only slots of namespaces that are gone.
+    unsafe {
+        (&raw const (*slot).address).read_volatile() == address
+            && (&raw const (*slot).births).read_volatile() == births(first).read_volatile()
+    }
+}
+
+/// Increments a counter of a namespace to which the first slot does not belong, or may not belong. It is a separate
+/// function in the object, because most namespaces have their first slot.
+#[inline(never)]
+fn add_elsewhere(address: u64, first: u64, what: u64) -> u64 {
+    let (first, what) = (first as u32 & (SLOTS - 1), what as u32);
+    for probe in 1..PROBES {
+        let Some(slot) = slot_at(first, probe) else { return 0 };
+        // SAFETY: a slot of this CPU.
         unsafe {
-            let key = &raw mut (*slot).key;
-            let taken = (&raw const (*key).id).read_volatile();
+            if is_slot_of(slot, address, first) {
+                increment(&raw mut (*slot).counters, what);
+                return 0;
+            }
+        }
+    }
+    let ns = PidNamespace::<Probed>::at(address as *const u8);
+    let key = NamespaceId::new(ns.identity(true), ns.inum());
+    // SAFETY: an element of the array. The count includes this namespace: its first process was forked earlier.
+    let births = unsafe { births(first).read_volatile() };
+    for probe in 0..PROBES {
+        let Some(slot) = slot_at(first, probe) else { return 0 };
+        // SAFETY: a slot of this CPU.
+        unsafe {
+            let taken = (&raw const (*slot).address).read_volatile();
             if taken == 0 {
                 zero(&raw mut (*slot).counters);
-                (&raw mut (*key).inum).write_volatile(ns.inum());
-                (&raw mut (*key).id).write_volatile(id);
-            } else if taken != id || !(is_unique || (*key).inum == ns.inum()) {
+                (&raw mut (*slot).key).write_volatile(key);
+                (&raw mut (*slot).births).write_volatile(births);
+                (&raw mut (*slot).address).write_volatile(address);
+            } else if taken != address || (*slot).key.id != key.id || (*slot).key.inum != key.inum {
                 continue;
+            } else {
+                (&raw mut (*slot).births).write_volatile(births);
             }
             increment(&raw mut (*slot).counters, what);
         }
-        return;
+        return 0;
     }
-    add_more(id, u64::from(ns.inum()), u64::from(what));
+    add_more(key, what);
+    0
 }
 
-/// Adds one in the hash map, or where that is full to what is counted together. A function of its own in the object: it is
-/// needed seldom.
-#[inline(never)]
-fn add_more(id: u64, inum: u64, what: u64) -> u64 {
-    let key = NamespaceId { id, inum: inum as u32, reserved: 0 };
+/// The lower half of a pointer. Of the few operations that the verifier allows on a pointer, this one yields a number.
+#[inline(always)]
+fn lower_half(pointer: u64) -> u64 {
+    let half: u64;
+    // SAFETY: `w1 = w1` (BPF_ALU | BPF_MOV | BPF_X), which changes only r1.
+    unsafe {
+        asm!(
+            ".byte 0xbc, 0x11, 0, 0",
+            ".long 0",
+            inlateout("r1") pointer => half,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    half
+}
+
+/// Increments a counter in the hash map, or in the shared slot if the hash map is full.
+#[inline(always)]
+fn add_more(key: NamespaceId, what: u32) {
     let found = NS_COUNTERS_MORE.get_ptr_mut(&key).or_else(|| {
-        // Another CPU may have been faster.
+        // This fails if another CPU has inserted it meanwhile.
         let _ = NS_COUNTERS_MORE.insert(&key, &NamespaceCounters::default(), u64::from(BPF_NOEXIST));
         NS_COUNTERS_MORE.get_ptr_mut(&key)
     });
     // SAFETY: a map value of this CPU.
     unsafe {
         match found {
-            Some(counters) => increment(counters, what as u32),
+            Some(counters) => increment(counters, what),
             None => {
-                if let Some(slot) = slot(TOGETHER_SLOT) {
-                    increment(&raw mut (*slot).counters, what as u32);
+                if let Some(slot) = slot(SHARED_SLOT) {
+                    increment(&raw mut (*slot).counters, what);
                 }
             }
         }
     }
-    0
 }
 
 /// # Safety
@@ -204,11 +312,11 @@ fn add_more(id: u64, inum: u64, what: u64) -> u64 {
 unsafe fn increment(counters: *mut NamespaceCounters, what: u32) {
     const LAST: u32 = pidns_ebpf::abi::namespace_counters::COUNTED as u32 - 1;
     let index = bounded(u64::from(what)) as usize;
-    // For the verifier, which has to see the bound of what is added to a pointer.
+    // The verifier must see a bound of the number that is added to a pointer.
     if index > LAST as usize {
         return;
     }
-    // SAFETY: the caller's promise, and the index is one of the array's.
+    // SAFETY: the caller's promise, and the index is within the array.
     unsafe {
         let counter = counters.cast::<u64>().add(index);
         counter.write_volatile(counter.read_volatile() + 1);

@@ -1,4 +1,4 @@
-//! From a filled record to the ring buffer, counted either way.
+//! Sends records to the ring buffer, and counts those that were sent and those that were lost.
 
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -8,8 +8,9 @@ use aya_ebpf::{
 use pidns_ebpf::abi::{Header, Kind, NamespaceRecord, PIDS_ROOM, ProcessPart, Writer};
 
 use crate::{
-    kernel::{Access, Chain, Pid, PidNamespace, Task},
+    kernel::{Access, Pid, PidNamespace, Task},
     maps::{EVENTS, count},
+    pid::Chain,
 };
 
 /// Nanoseconds of CLOCK_BOOTTIME.
@@ -19,11 +20,11 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// A record's scratch memory in a per-CPU map: the fixed part, and room for the longest tail of two processes.
+/// Scratch memory for a record in a per-CPU map: the fixed part, and room for the PIDs of two processes.
 ///
-/// On the stack it would have to be zeroed first, and would leave little of its 512 bytes. One program never
-/// interrupts itself on a CPU, so each program has scratch memory of its own (the second
-/// of a moment has the first one's: neither lets another task in).
+/// On the stack it would have to be zeroed first, and would take most of the 512 bytes. A program never interrupts
+/// itself on a CPU, but another program can interrupt it, so each program has its own scratch memory. (The two programs
+/// on one tracepoint share theirs: both run with preemption off.)
 #[repr(C)]
 pub(crate) struct Scratch<R> {
     pub(crate) record: R,
@@ -38,7 +39,7 @@ impl<R> Scratch<R> {
     }
 }
 
-/// The tail of `R`, after the first `skip` PIDs.
+/// The tail after its first `skip` PIDs.
 ///
 /// # Safety
 /// `scratch` must be valid.
@@ -50,8 +51,8 @@ pub(crate) unsafe fn tail<R>(scratch: *mut Scratch<R>, skip: u32) -> *mut u32 {
 
 /// Copies a `T` in words of 8 bytes.
 ///
-/// For more than a few words the compiler calls memcpy, which copies byte by byte in an eBPF object. It leaves volatile
-/// words as they are.
+/// For more than a few words the compiler calls memcpy, which copies byte by byte in an eBPF object. It does not
+/// replace volatile accesses.
 ///
 /// # Safety
 /// `from` must be readable, `to` writable, both aligned to 8.
@@ -67,10 +68,10 @@ pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T) {
     }
 }
 
-/// Writes zeros over a `T`, in words of 8 bytes for the same reason.
+/// Writes zeros over a `T`, in words of 8 bytes: see [`copy`].
 ///
 /// # Safety
-/// `to` must be writable, aligned to 8, and zeros be a `T`.
+/// `to` must be writable and aligned to 8, and zeros must be a valid `T`.
 #[inline(always)]
 pub(crate) unsafe fn zero<T>(to: *mut T) {
     const { assert!(size_of::<T>() % 8 == 0) };
@@ -83,11 +84,11 @@ pub(crate) unsafe fn zero<T>(to: *mut T) {
     }
 }
 
-/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Returns whether it reached the ring
-/// buffer.
+/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Returns whether it reached
+/// the ring buffer.
 ///
 /// # Safety
-/// `scratch` must be valid, its record and that many entries of the tail filled in.
+/// `scratch` must be valid; its record and that many entries of the tail must be filled in.
 #[inline(always)]
 pub(crate) unsafe fn send<R>(
     writer: Writer,
@@ -131,7 +132,7 @@ pub(crate) unsafe fn send_with<R>(
     }
 }
 
-/// Sends `size` bytes that begin with a header. Returns whether they reached the ring buffer.
+/// Sends `size` bytes, which start with a header. Returns whether they reached the ring buffer.
 ///
 /// # Safety
 /// They must be readable.
@@ -139,8 +140,8 @@ pub(crate) unsafe fn send_with<R>(
 pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size: u32) -> bool {
     // SAFETY: the caller's promise.
     let bytes = unsafe { core::slice::from_raw_parts(record, size as usize) };
-    // Waking the reader costs more than all else here, so the many records of processes leave it asleep: it polls by
-    // itself every 20 ms. The rare ones wake it.
+    // Waking the reader costs more than everything else here. So only rare records wake it. The frequent records of
+    // processes do not: the reader polls every 20 ms anyway.
     let wake = match kind {
         Kind::ProcessFork
         | Kind::ProcessExec
@@ -160,7 +161,7 @@ pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size:
 /// Fills in and sends a record about a namespace.
 ///
 /// # Safety
-/// `scratch` must be valid; `ns` and the tasks must be what their names state, the tasks leaders of their group.
+/// `scratch` must be valid, `ns` must be a PID namespace, and the tasks must lead their thread groups.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a record has that many parts, and each call names them all")]
 pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
@@ -180,10 +181,11 @@ pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
     }
 }
 
-/// Fills in all but the header of a record about a namespace; returns how many PIDs the process and the other one have.
+/// Fills in a record about a namespace, except its header. Returns how many PIDs the process and the other process
+/// have.
 ///
 /// # Safety
-/// As [`send_namespaced`].
+/// As for [`send_namespaced`].
 #[inline(always)]
 pub(crate) unsafe fn fill_in<B, N: Access, P: Access, O: Access>(
     scratch: *mut Scratch<NamespaceRecord<B>>,
@@ -209,13 +211,13 @@ pub(crate) unsafe fn fill_in<B, N: Access, P: Access, O: Access>(
     }
 }
 
-/// Describes the task's process, or writes zeros for none. The second half is [`number`].
+/// Describes the task's process except its PIDs and namespace, which [`number`] adds. Writes zeros if there is no task.
 ///
 /// # Safety
-/// `part` must be writable, the task lead its group.
+/// `part` must be writable, and the task must lead its thread group.
 #[inline(always)]
 unsafe fn describe<A: Access>(task: Option<Task<A>>, part: *mut ProcessPart) -> Option<Pid<A>> {
-    // SAFETY: the caller's promise; zeros are a ProcessPart.
+    // SAFETY: the caller's promise; zeros are a valid ProcessPart.
     unsafe {
         match task {
             Some(task) => {
@@ -230,10 +232,10 @@ unsafe fn describe<A: Access>(task: Option<Task<A>>, part: *mut ProcessPart) -> 
     }
 }
 
-/// Writes the PIDs to `pids` and the namespace to `part`; returns how many PIDs there are.
+/// Writes the PIDs to `pids` and the namespace to `part`. Returns the number of PIDs.
 ///
 /// # Safety
-/// `part` must be writable, `pids` have room for `MAX_PIDS`.
+/// `part` must be writable, and `pids` must have room for `MAX_PIDS`.
 #[inline(always)]
 unsafe fn number<A: Access>(pid: Option<Pid<A>>, part: *mut ProcessPart, pids: *mut u32) -> u32 {
     let Some(pid) = pid else { return 0 };

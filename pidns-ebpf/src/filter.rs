@@ -1,4 +1,4 @@
-//! What of the high-rate records user space wants: by kind, level, namespace, process.
+//! Which frequent records user space wants, by kind, level, namespace and process.
 
 use pidns_ebpf::abi::{Kind, MAX_LEVEL};
 
@@ -8,7 +8,7 @@ use crate::{
     maps::{FILTER_NS_INUMS, FILTER_PID_SET},
 };
 
-/// Whether records of this kind are wanted at all.
+/// Whether user space wants records of this kind.
 #[inline(always)]
 pub(crate) fn wants(kind: Kind) -> bool {
     EVENT_MASK.load() & (1 << kind as u32) != 0
@@ -19,7 +19,7 @@ pub(crate) fn wants_level(level: u32) -> bool {
     LEVEL_MASK.load() & (1 << (level & 63)) != 0
 }
 
-/// Whether the process with this thread group id, or its `other` (parent, sender), is wanted.
+/// Whether user space wants the process with this thread group id, or the `other` one (its parent or sender).
 #[inline(always)]
 pub(crate) fn wants_process(tgid: u32, other: u32) -> bool {
     !FILTER_PIDS.is_on()
@@ -27,22 +27,23 @@ pub(crate) fn wants_process(tgid: u32, other: u32) -> bool {
         || FILTER_PID_SET.get_ptr(&other).is_some()
 }
 
-/// Whether a wanted namespace is among the process's own and its ancestors.
+/// Whether user space wants the process's namespace, or one above it.
 #[inline(always)]
 pub(crate) fn wants_member<A: Access>(pid: Pid<A>) -> bool {
     !FILTER_NS.is_on() || selects(pid.innermost().1.address(), 1) != 0
 }
 
-/// Whether a wanted namespace is this one or above it.
+/// Whether user space wants this namespace, or one above it.
 #[inline(always)]
 pub(crate) fn wants_namespace<A: Access>(ns: PidNamespace<A>) -> bool {
     !FILTER_NS.is_on() || selects(ns.address(), 0) != 0
 }
 
-/// Whether one was found from the namespace at this address upwards, which has members (1) or may have none (0): 1 or 0.
+/// Returns 1 if `FILTER_NS_INUMS` has the namespace at this address, or one above it, else 0. `has_members`: 1 if the
+/// namespace has processes, 0 if it may have none.
 ///
-/// A function of its own in the object: inlined, each number of steps would be a path of its own to the verifier, which
-/// up to 6.1 it follows to the program's end.
+/// It is a separate function in the object. If it were inlined, each number of steps would be a path of its own, which
+/// verifiers up to 6.1 follow to the end of the program.
 #[inline(never)]
 fn selects(address: u64, has_members: u64) -> u64 {
     let mut ns = PidNamespace::<Probed>::at(address as *const u8);
@@ -61,12 +62,12 @@ fn selects(address: u64, has_members: u64) -> u64 {
     0
 }
 
-/// Whether this is the namespace that was asked for, not a later one that got its number: the first that is met is
-/// the one, and leaves its identity.
+/// Whether this is the selected namespace, and not a later one with the same inode number. The first namespace that a
+/// program sees with this number is the selected one: the program stores its identity in the map.
 #[inline(always)]
 fn is_the_one(ns: PidNamespace<Probed>, has_members: bool, identity: *mut u64) -> bool {
     let own = ns.identity(has_members);
-    // SAFETY: a map value. That of the first meeting is written by the first task; all write the same.
+    // SAFETY: a map value. If several tasks write it for the first time, all write the same identity.
     unsafe {
         if *identity == 0 {
             *identity = own;

@@ -1,14 +1,14 @@
-//! Typed pointers to the kernel's structures, one accessor a field. Offsets come from [`crate::layout`].
+//! Typed pointers to the kernel's structures, with an accessor for each field. Offsets come from [`crate::layout`].
 //!
-//! A pointer that a hook hands over is followed with plain loads ([`Direct`]), any other is copied with a helper
-//! ([`Probed`]).
+//! If a hook passes the pointer, plain loads read the memory behind it ([`Direct`]). For all other pointers, a helper
+//! copies the memory ([`Probed`]).
 
 use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::helpers::{bpf_get_current_task, generated};
-use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, ProcessKey, ProcessPart};
+use pidns_ebpf::abi::{COMM_LEN, ProcessKey, ProcessPart};
 
-pub(crate) use crate::access::{Access, Direct, Probed, ThroughNumbers, ThroughRegs};
+pub(crate) use crate::access::{Access, Direct, Probed};
 use crate::layout::*;
 
 macro_rules! pointers {
@@ -28,8 +28,8 @@ macro_rules! pointers {
 
             #[inline(always)]
             pub(crate) fn field<T: Copy>(self, offset: impl Constant) -> T {
-                // SAFETY: all fields read are integers and pointers, of which any bytes are a value.
-                unsafe { A::read(self.0.add(offset.load() as usize)) }
+                // SAFETY: all fields read are integers and pointers; any bytes are a valid value.
+                unsafe { A::read(self.0.add(offset.offset())) }
             }
         }
     )* };
@@ -38,13 +38,13 @@ macro_rules! pointers {
 pointers! {
     /// `struct task_struct` (include/linux/sched.h).
     Task,
-    /// `struct signal_struct` (include/linux/sched/signal.h): what the threads of a process share.
+    /// `struct signal_struct` (include/linux/sched/signal.h): data that the threads of a process share.
     Signal,
     /// `struct pid` (include/linux/pid.h).
     Pid,
     /// `struct pid_namespace` (include/linux/pid_namespace.h).
     PidNamespace,
-    /// `struct kernel_siginfo` (include/linux/signal_types.h); signal_generate also passes 0 and 1 for one.
+    /// `struct kernel_siginfo` (include/linux/signal_types.h). signal_generate can pass 0 or 1 instead of a pointer.
     Siginfo,
     /// `struct linux_binprm` (include/linux/binfmts.h).
     Binprm,
@@ -52,17 +52,17 @@ pointers! {
     Regs,
     /// `struct ns_common` (include/linux/ns_common.h).
     NsCommon,
-    /// `struct kernel_clone_args` (include/linux/sched/task.h): what a fork was asked for.
+    /// `struct kernel_clone_args` (include/linux/sched/task.h): the arguments of a fork.
     CloneArgs,
     /// `struct file` (include/linux/fs.h).
     File,
 }
 
-/// Pointers that hooks hand over.
+/// Pointers that hooks pass.
 macro_rules! arguments {
     ($($name:ident),*) => { $(
         impl $name<Direct> {
-            /// A hook's argument, which must be such a pointer.
+            /// A hook's argument, which must be a pointer of this type.
             #[inline(always)]
             pub(crate) fn of(argument: *const core::ffi::c_void) -> Self { Self::at(argument.cast()) }
         }
@@ -70,11 +70,11 @@ macro_rules! arguments {
 }
 arguments!(Task, Siginfo, Binprm, Regs, CloneArgs, PidNamespace);
 
-/// Pointers that are compared, or may be null.
+/// Pointers that programs compare, or that may be null.
 macro_rules! addresses {
     ($($name:ident),*) => { $(
         impl<A: Access> $name<A> {
-            /// The address, as a number.
+            /// The address as a number.
             #[inline(always)]
             pub(crate) fn address(self) -> u64 { self.0 as u64 }
 
@@ -85,7 +85,7 @@ macro_rules! addresses {
 }
 addresses!(PidNamespace, Siginfo);
 
-/// `task.flags`: it is in do_exit (`PF_EXITING`).
+/// `task.flags`: the task is in do_exit (`PF_EXITING`).
 const PF_EXITING: u32 = 0x4;
 /// `task.flags`: a kernel thread (`PF_KTHREAD`).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -102,18 +102,19 @@ impl Task<Probed> {
         Self::at(unsafe { bpf_get_current_task() } as *const u8)
     }
 
-    /// `task.files.fdt.fd[number]`, resolved to the namespace that the file stands for, if it is one of nsfs.
+    /// The namespace that the task has open as descriptor `number` (`task.files.fdt.fd[number]`); `None` if that is not
+    /// a file in nsfs.
     #[inline(always)]
     pub(crate) fn namespace_file(self, number: u32) -> Option<NsCommon<Probed>> {
-        // SAFETY: every read is a pointer or an integer, copied by helper.
+        // SAFETY: every read is a pointer or an integer, copied by a helper.
         unsafe {
             #[inline(always)]
             unsafe fn read(base: *const u8, offset: impl Constant) -> *const u8 {
-                // SAFETY: a pointer, of which any bytes are a value.
-                unsafe { Probed::read(base.add(offset.load() as usize)) }
+                // SAFETY: a pointer; any bytes are a valid value.
+                unsafe { Probed::read(base.add(offset.offset())) }
             }
             let table = read(self.field(TASK_FILES), FILES_FDT);
-            let most: u32 = Probed::read(table.add(FDTABLE_MAX.load() as usize));
+            let most: u32 = Probed::read(table.add(FDTABLE_MAX.offset()));
             if number >= most {
                 return None;
             }
@@ -125,16 +126,16 @@ impl Task<Probed> {
 }
 
 impl<A: Access> File<A> {
-    /// The namespace that it stands for, if it is one of nsfs.
+    /// The namespace of the file; `None` if it is not a file in nsfs.
     #[inline(always)]
     pub(crate) fn namespace(self) -> Option<NsCommon<Probed>> {
         const NSFS_MAGIC: u64 = 0x6e73_6673;
         let inode: *const u8 = self.field(FILE_INODE);
-        // SAFETY: pointers and an integer, of which any bytes are a value.
+        // SAFETY: pointers and an integer; any bytes are a valid value.
         unsafe {
-            let superblock: *const u8 = A::read(inode.add(INODE_SB.load() as usize));
-            let magic: u64 = A::read(superblock.add(SUPER_MAGIC.load() as usize));
-            let ns: *const u8 = A::read(inode.add(INODE_PRIVATE.load() as usize));
+            let superblock: *const u8 = A::read(inode.add(INODE_SB.offset()));
+            let magic: u64 = A::read(superblock.add(SUPER_MAGIC.offset()));
+            let ns: *const u8 = A::read(inode.add(INODE_PRIVATE.offset()));
             (magic == NSFS_MAGIC && !ns.is_null()).then(|| NsCommon::at(ns))
         }
     }
@@ -151,13 +152,13 @@ impl<A: Access> Task<A> {
         self.field(TASK_TGID)
     }
 
-    /// Whether it is a zombie, or dead: exit_notify (kernel/exit.c) sets that before it notifies the parent.
+    /// Whether it is a zombie or dead. exit_notify (kernel/exit.c) sets this state before it notifies the parent.
     #[inline(always)]
     pub(crate) fn has_ended(self) -> bool {
         self.field::<u32>(TASK_EXIT_STATE) != 0
     }
 
-    /// Whether it is inside a 32-bit system call, whose numbers mean something else.
+    /// Whether it is in a 32-bit system call, whose numbers have other meanings.
     #[inline(always)]
     pub(crate) fn in_compat_syscall(self) -> bool {
         present(TASK_THREAD_STATUS) && self.field::<u32>(TASK_THREAD_STATUS) & TS_COMPAT != 0
@@ -169,7 +170,8 @@ impl<A: Access> Task<A> {
         self.field(TASK_START_BOOTTIME)
     }
 
-    /// Whether a fatal signal ends it before it is back in its program (`__fatal_signal_pending`, include/linux/sched/signal.h).
+    /// Whether a pending SIGKILL ends it before it returns to user space (`__fatal_signal_pending`,
+    /// include/linux/sched/signal.h).
     #[inline(always)]
     pub(crate) fn is_being_killed(self) -> bool {
         const SIGKILL: u32 = 9;
@@ -191,13 +193,13 @@ impl<A: Access> Task<A> {
         Self::at(self.field(TASK_GROUP_LEADER))
     }
 
-    /// The identity of the process that it leads.
+    /// The identity of the process that this task leads.
     #[inline(always)]
     pub(crate) fn key(self) -> ProcessKey {
         ProcessKey::new(self.tgid(), self.start_boottime())
     }
 
-    /// The process that is notified of its death: its tracer, if it has one, else its real parent.
+    /// The process that the kernel notifies of its death: its tracer, or else its real parent.
     #[inline(always)]
     pub(crate) fn parent(self) -> Self {
         Self::at(self.field(TASK_PARENT))
@@ -213,18 +215,19 @@ impl<A: Access> Task<A> {
         Pid::at(self.field(TASK_THREAD_PID))
     }
 
-    /// The namespace its children go to; null in an exiting task.
+    /// The namespace that its children go to; null in an exiting task.
     #[inline(always)]
     pub(crate) fn children_ns(self) -> PidNamespace<A> {
         let proxy: *const u8 = self.field(TASK_NSPROXY);
         if proxy.is_null() {
             return PidNamespace::at(ptr::null());
         }
-        // SAFETY: a pointer, of which any bytes are a value.
-        PidNamespace::at(unsafe { A::read(proxy.add(NSPROXY_PID_FOR_CHILDREN.load() as usize)) })
+        // SAFETY: a pointer; any bytes are a valid value.
+        PidNamespace::at(unsafe { A::read(proxy.add(NSPROXY_PID_FOR_CHILDREN.offset())) })
     }
 
-    /// Whether it is the one that adopts the orphans of `ns`: its first process, from before sched_process_fork reports it.
+    /// Whether it adopts the orphans of `ns`, as the first process there. The kernel sets this before
+    /// sched_process_fork.
     #[inline(always)]
     pub(crate) fn is_reaper_of(self, ns: PidNamespace<A>) -> bool {
         !ns.is_null() && ns.field::<u64>(PIDNS_CHILD_REAPER) == self.0 as u64
@@ -235,20 +238,23 @@ impl<A: Access> Task<A> {
         Signal::at(self.field(TASK_SIGNAL))
     }
 
-    /// The status that wait(2) will give for its process: kernel/exit.c keeps it in one of two places.
+    /// The status that wait(2) will return for its process. kernel/exit.c stores it in one of two fields.
     #[inline(always)]
     pub(crate) fn wait_status(self, signal: Signal<A>) -> u32 {
-        // Both are loaded: of one load or the other the compiler makes one load through a pointer that verifiers of old mix up.
-        let of_group: u32 = signal.field(SIGNAL_GROUP_EXIT_CODE);
-        let of_task: u32 = self.field(TASK_EXIT_CODE);
-        if signal.field::<u32>(SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { of_task }
+        // Both fields are loaded. Otherwise the compiler emits one load through either pointer, and old verifiers
+        // confuse the two types.
+        let of_group = signal.group_exit_code();
+        let of_task = self.exit_code();
+        if signal.is_group_exit() { of_group } else { of_task }
     }
 
-    /// Whether this signal, which was just delivered to its process, ends that. complete_signal (kernel/signal.c) has decided so by
-    /// then, but of signals that dump core: of those it is what no handler takes. A signal that all threads block is left out.
+    /// Whether this signal, which was just delivered to its process, kills the process. complete_signal
+    /// (kernel/signal.c) has already decided that, except for signals that dump core: those count if the process has no
+    /// handler for them. Other signals do not count if all threads block them.
     #[inline(always)]
     pub(crate) fn is_ended_by(self, signal: i32) -> bool {
-        /// SIGQUIT, SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS. SIGTRAP is for debuggers, and too frequent.
+        /// SIGQUIT, SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS. SIGTRAP is left out: debuggers
+        /// use it, and it is too frequent.
         const DUMP_CORE: u64 =
             1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 24 | 1 << 25 | 1 << 31;
         let shared = self.signal();
@@ -261,45 +267,49 @@ impl<A: Access> Task<A> {
         let handlers: *const u8 = self.field(TASK_SIGHAND);
         let action =
             SIGHAND_ACTION.load() + (signal as u32 - 1) * SIGACTION_SIZE.load() + SIGACTION_HANDLER.load();
-        // SAFETY: an integer (SIG_DFL is 0), copied by helper.
+        // SAFETY: an integer (SIG_DFL is 0), copied by a helper.
         unsafe { Probed::read::<u64>(handlers.add(action as usize)) == 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn exit_code(self) -> u32 {
+        self.field(TASK_EXIT_CODE)
     }
 
     #[inline(always)]
     fn uid(self) -> u32 {
         let cred: *const u8 = self.field(TASK_REAL_CRED);
-        // SAFETY: an integer, of which any bytes are a value.
-        unsafe { A::read(cred.add(CRED_UID.load() as usize)) }
+        // SAFETY: an integer; any bytes are a valid value.
+        unsafe { A::read(cred.add(CRED_UID.offset())) }
     }
 
     #[inline(always)]
     fn comm(self) -> [u8; COMM_LEN] {
-        // SAFETY: two integers that cover comm, of which any bytes are a value.
+        // SAFETY: two integers that cover comm; any bytes are a valid value.
         let halves: [u64; 2] = unsafe {
-            let comm = self.0.add(TASK_COMM.load() as usize);
+            let comm = self.0.add(TASK_COMM.offset());
             [A::read(comm), A::read(comm.add(8))]
         };
         // SAFETY: both are 16 bytes of integers.
         unsafe { core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>(halves) }
     }
 
-    /// Start and end of the arguments in its user memory; zeros without one.
+    /// Start and end of the arguments in its user memory; zeros if it has no user memory.
     #[inline(always)]
     pub(crate) fn argument_range(self) -> (u64, u64) {
         let mm: *const u8 = self.field(TASK_MM);
         if mm.is_null() {
             return (0, 0);
         }
-        // SAFETY: integers, of which any bytes are a value.
-        unsafe {
-            (A::read(mm.add(MM_ARG_START.load() as usize)), A::read(mm.add(MM_ARG_END.load() as usize)))
-        }
+        // SAFETY: integers; any bytes are a valid value.
+        unsafe { (A::read(mm.add(MM_ARG_START.offset())), A::read(mm.add(MM_ARG_END.offset()))) }
     }
 
-    /// Describes the process that this task leads, but for its PIDs and namespace: [`Pid::copy_pids`] finds those.
+    /// Describes the process that this task leads, except its PIDs and namespace, which [`Pid::copy_pids`] finds.
     ///
-    /// Call it once, and before that loop: loading a pointer from a task that the verifier trusts takes it half a
-    /// millisecond (it searches all of BTF by name for what else to trust), each time that a path comes by.
+    /// Call it once, and before that loop. For each load of a pointer from a task that the verifier trusts, the
+    /// verifier needs half a millisecond on every path: it searches all of BTF by name for the types that it may trust
+    /// next.
     ///
     /// # Safety
     /// `to` must be writable.
@@ -319,13 +329,23 @@ impl<A: Access> Task<A> {
 }
 
 impl<A: Access> Signal<A> {
-    /// Threads that have not begun to exit.
+    #[inline(always)]
+    pub(crate) fn is_group_exit(self) -> bool {
+        self.field::<u32>(SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn group_exit_code(self) -> u32 {
+        self.field(SIGNAL_GROUP_EXIT_CODE)
+    }
+
+    /// Number of threads that have not begun to exit.
     #[inline(always)]
     pub(crate) fn live_threads(self) -> u32 {
         self.field(SIGNAL_LIVE)
     }
 
-    /// Threads that have not been released.
+    /// Number of threads that have not been released.
     #[inline(always)]
     pub(crate) fn threads(self) -> u32 {
         self.field(SIGNAL_NR_THREADS)
@@ -333,29 +353,18 @@ impl<A: Access> Signal<A> {
 }
 
 impl Task<Probed> {
-    /// Whether it has its PIDs: a task that is being released, or is none any more, has lost them.
+    /// Whether it still has its PIDs. A task that is being released has lost them, and so has memory that is no task
+    /// any more.
     #[inline(always)]
     pub(crate) fn is_numbered(self) -> bool {
         let (pid, tgid) = (self.thread_pid(), self.tgid());
-        tgid != 0
-            && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.load() as usize), UPID_NR) == tgid
-    }
-
-    /// The registers of the system call that the running task, which this must be, is in.
-    #[inline(always)]
-    pub(crate) fn syscall_regs(self) -> Regs<ThroughRegs> {
-        if HAVE_TASK_PT_REGS.is_on() {
-            // SAFETY: the helper (5.11 and later, the other is 5.15's) has no preconditions.
-            Task::<Direct>::at(unsafe { generated::bpf_get_current_task_btf() } as *const u8).user_regs()
-        } else {
-            self.stacked_regs()
-        }
+        tgid != 0 && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.offset()), UPID_NR) == tgid
     }
 }
 
 impl Task<Direct> {
-    /// The running task, where the kernel has a helper that gives it with its type (5.11 and later; those of 5.15 are known to
-    /// have it).
+    /// The running task as a typed pointer; `None` on kernels before 5.15. (The helper exists since 5.11, but user
+    /// space looks only for one of 5.15.)
     #[inline(always)]
     pub(crate) fn current_typed() -> Option<Self> {
         if !HAVE_TASK_PT_REGS.is_on() {
@@ -364,209 +373,36 @@ impl Task<Direct> {
         // SAFETY: the helper has no preconditions.
         Some(Self::at(unsafe { generated::bpf_get_current_task_btf() } as *const u8))
     }
-
-    /// The registers of the system call it is in. It must be the running task, as the helper's result is only
-    /// the caller's then on kernels of old.
-    #[inline(always)]
-    pub(crate) fn user_regs(self) -> Regs<ThroughRegs> {
-        if HAVE_TASK_PT_REGS.is_on() {
-            // SAFETY: a task_struct that the verifier knows as one.
-            Regs::at(unsafe { generated::bpf_task_pt_regs(self.0.cast_mut().cast()) } as *const u8)
-        } else {
-            self.stacked_regs()
-        }
-    }
 }
 
-impl<A: Access> Task<A> {
-    #[inline(always)]
-    fn stacked_regs(self) -> Regs<ThroughRegs> {
-        if present(TASK_STACK) && present(THREAD_STACK_SIZE) {
-            // The registers are at the top of the kernel stack (task_pt_regs, arch/x86/include/asm/processor.h), which
-            // is as large as that of interrupts; of its own size BTF knows nothing.
-            let stack: u64 = self.field(TASK_STACK);
-            let regs = stack + u64::from(THREAD_STACK_SIZE.load()) - u64::from(REGS_SIZE.load());
-            Regs::at(regs as *const u8)
-        } else {
-            Regs::at(ptr::null())
-        }
-    }
-}
-
-impl CloneArgs<Direct> {
-    /// `CLONE_*`.
-    #[inline(always)]
-    pub(crate) fn flags(self) -> u64 {
-        self.field(KERNEL_CLONE_FLAGS)
-    }
-
-    /// Address of the PIDs that the caller chose, in the kernel's memory.
-    #[inline(always)]
-    pub(crate) fn set_tid(self) -> u64 {
-        self.field(KERNEL_CLONE_SET_TID)
-    }
-
-    /// How many PIDs the caller chose.
-    #[inline(always)]
-    pub(crate) fn set_tid_size(self) -> u64 {
-        self.field(KERNEL_CLONE_SET_TID_SIZE)
-    }
-}
-
-impl<A: Access> Regs<A> {
-    /// The system call's number.
-    #[inline(always)]
-    pub(crate) fn call(self) -> u64 {
-        self.field(REGS_CALL)
-    }
-
-    /// Its first argument.
-    #[inline(always)]
-    pub(crate) fn argument0(self) -> u64 {
-        self.field(REGS_ARG0)
-    }
-
-    /// Its second argument.
-    #[inline(always)]
-    pub(crate) fn argument1(self) -> u64 {
-        self.field(REGS_ARG1)
-    }
-
-    /// Its third argument.
-    #[inline(always)]
-    pub(crate) fn argument2(self) -> u64 {
-        self.field(REGS_ARG2)
-    }
-}
-
-/// The same number, which the compiler has to take as it is.
+/// Returns the same number, and keeps the compiler from computing it again.
 ///
-/// It likes to compute a minimum anew at each use. Verifiers before 6.8 then follow a path on which it comes out
-/// differently, and refuse what is done there. Eight bytes, as of fewer they forget the bounds on the stack.
+/// The compiler tends to compute a minimum at each use. Verifiers before 6.8 then also follow impossible paths on which
+/// the results differ, and refuse the code there. The number has eight bytes, because verifiers forget the bounds of
+/// smaller ones on the stack.
 #[inline(always)]
 pub(crate) fn bounded(number: u64) -> u64 {
     core::hint::black_box(number)
 }
 
-/// What a walk along a process's PIDs found.
-#[derive(Clone, Copy)]
-pub(crate) struct Chain<A: Access> {
-    /// PIDs written: the innermost level + 1.
-    pub(crate) pids: u32,
-    /// The innermost PID.
-    pub(crate) innermost: u32,
-    /// The innermost namespace.
-    pub(crate) ns: PidNamespace<A::BehindNumbers>,
-}
-
-impl<A: Access> Chain<A> {
-    /// Whether the process is PID 1 of a namespace below the initial one.
-    #[inline(always)]
-    pub(crate) fn is_init(&self) -> bool {
-        self.pids > 1 && self.innermost == 1
-    }
-}
-
-impl<A: Access> Pid<A> {
-    #[inline(always)]
-    pub(crate) fn level(self) -> u32 {
-        self.field(PID_LEVEL)
-    }
-
-    #[inline(always)]
-    fn number<T: Copy>(upid: *const u8, offset: impl Constant) -> T {
-        // SAFETY: an integer or a pointer, of which any bytes are a value.
-        unsafe { A::BehindNumbers::read(upid.add(offset.load() as usize)) }
-    }
-
-    /// Writes the PIDs from level 0 to the innermost to `to`.
-    ///
-    /// # Safety
-    /// `to` must have room for `MAX_PIDS`.
-    #[inline(always)]
-    pub(crate) unsafe fn copy_pids(self, to: *mut u32) -> Chain<A> {
-        let level = self.level();
-        // The loop counts with constants, so that each step is a load at a constant offset: the verifier takes
-        // no other through a pointer whose type it knows.
-        // SAFETY: the pointer stays within `pid.numbers`, which has level + 1 elements.
-        let mut upid = unsafe { self.0.add(PID_NUMBERS.load() as usize) };
-        let mut index = 0;
-        loop {
-            let number: u32 = Self::number(upid, UPID_NR);
-            // SAFETY: index <= MAX_LEVEL, and `to` has room for MAX_LEVEL + 1.
-            unsafe { to.add(index as usize).write(number) };
-            if index >= level || index >= MAX_LEVEL {
-                let ns = PidNamespace::at(Self::number(upid, UPID_NS));
-                // Read anew: on each way out of the loop the verifier knows `index` and `level` exactly, and would
-                // follow the rest of the program once for each level. Of this value it knows the bound alone.
-                let innermost_level = bounded(u64::from(self.level().min(MAX_LEVEL))) as u32;
-                return Chain { pids: innermost_level + 1, innermost: number, ns };
-            }
-            index += 1;
-            // SAFETY: as above.
-            upid = unsafe { upid.add(UPID_SIZE.load() as usize) };
-        }
-    }
-
-    /// The PID and the namespace at the innermost level.
-    #[inline(always)]
-    pub(crate) fn innermost(self) -> (u32, PidNamespace<Probed>) {
-        // The mask bounds the sum for the verifier; levels are below 64.
-        let offset = PID_NUMBERS.load() + (self.level() & 63) * UPID_SIZE.load();
-        // SAFETY: within `pid.numbers`, copied by helper.
-        unsafe {
-            let upid = self.0.add(offset as usize);
-            let number = Probed::read(upid.add(UPID_NR.load() as usize));
-            (number, PidNamespace::at(Probed::read(upid.add(UPID_NS.load() as usize))))
-        }
-    }
-}
-
-impl Pid<Direct> {
-    /// The element of `pid.numbers` of a level that it has. The verifier takes loads at constant offsets alone.
-    #[inline(always)]
-    fn upid_at<T: Copy>(self, level: u32, offset: impl Constant) -> T {
-        // SAFETY: within `pid.numbers`.
-        let upid = unsafe { self.0.add((PID_NUMBERS.load() + level * UPID_SIZE.load()) as usize) };
-        Self::number(upid, offset)
-    }
-
-    /// The innermost PID. Nearly all namespaces are at level 1.
-    #[inline(always)]
-    pub(crate) fn innermost_number(self) -> u32 {
-        match self.level() {
-            0 => self.upid_at(0, UPID_NR),
-            1 => self.upid_at(1, UPID_NR),
-            2 => self.upid_at(2, UPID_NR),
-            _ => self.innermost().0,
-        }
-    }
-
-    /// Its namespace at a level that it has.
-    #[inline(always)]
-    pub(crate) fn namespace_at(self, level: u32) -> PidNamespace<ThroughNumbers> {
-        PidNamespace::at(self.upid_at(level, UPID_NS))
-    }
-}
-
 impl Siginfo<Direct> {
-    /// `si_code`; 0 where the kernel passed one of its constants instead of a siginfo.
+    /// `si_code`; 0 if the kernel passed a constant instead of a siginfo.
     #[inline(always)]
     pub(crate) fn code(self) -> i32 {
-        if !self.is_one() {
+        if !self.is_pointer() {
             return 0;
         }
-        // Not by a plain load: as it may be a constant, newer verifiers take it for a number.
+        // A plain load is refused: the argument may be a constant, so newer verifiers treat it as a number.
         Siginfo::<Probed>::at(self.0).field(SIGINFO_CODE)
     }
 
-    /// Whether there is a siginfo, not one of the kernel's constants.
+    /// Whether this is a siginfo and not one of the kernel's constants.
     #[inline(always)]
-    pub(crate) fn is_one(self) -> bool {
+    pub(crate) fn is_pointer(self) -> bool {
         !self.is_null() && !self.is_private()
     }
 
-    /// `SEND_SIG_PRIV`: the kernel itself sends.
+    /// Whether this is `SEND_SIG_PRIV`: the kernel itself is the sender.
     #[inline(always)]
     pub(crate) fn is_private(self) -> bool {
         self.address() == 1
@@ -574,7 +410,7 @@ impl Siginfo<Direct> {
 }
 
 impl<A: Access> Binprm<A> {
-    /// Address of the file name, in kernel memory.
+    /// Address of the file name in kernel memory.
     #[inline(always)]
     pub(crate) fn filename(self) -> *const u8 {
         self.field(BINPRM_FILENAME)

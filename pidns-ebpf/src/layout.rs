@@ -1,14 +1,14 @@
 //! The numbers that user space fills in before load: kernel offsets, switches, filters.
 //!
-//! The verifier sees them as constants, so that what a switch turns off is removed, and an offset that no program
-//! filled in is refused at load.
+//! The verifier sees constants. It removes the code that a switch turns off, and refuses an offset that user space did
+//! not fill in.
 
-use core::arch::asm;
+use core::{arch::asm, hint::assert_unchecked};
 
 use aya_ebpf::Global;
 use pidns_ebpf::abi::symbols::{self, ABSENT, placeholder};
 
-/// A number in the object's instructions. Until user space fills it in (`kernel/fill_in.rs`) its [`placeholder`] is there.
+/// A number in the object's instructions. User space replaces its [`placeholder`] before load (`kernel/fill_in.rs`).
 #[derive(Clone, Copy)]
 pub(crate) struct FilledIn<const PLACEHOLDER: u32>;
 
@@ -16,18 +16,21 @@ pub(crate) struct FilledIn<const PLACEHOLDER: u32>;
 pub(crate) trait Constant: Copy {
     fn load(self) -> u32;
 
-    /// Whether it is a switch that is on.
+    /// The number as an offset in a structure.
+    fn offset(self) -> usize;
+
+    /// Whether this switch is on.
     #[inline(always)]
     fn is_on(self) -> bool {
         self.load() != 0
     }
 }
 
-impl<const PLACEHOLDER: u32> Constant for FilledIn<PLACEHOLDER> {
+impl<const PLACEHOLDER: u32> FilledIn<PLACEHOLDER> {
     #[inline(always)]
-    fn load(self) -> u32 {
+    fn register(self) -> u64 {
         let number: u64;
-        // SAFETY: it sets a register.
+        // SAFETY: this only sets a register.
         unsafe {
             asm!(
                 "{number} = {placeholder}",
@@ -36,7 +39,23 @@ impl<const PLACEHOLDER: u32> Constant for FilledIn<PLACEHOLDER> {
                 options(pure, nomem, nostack, preserves_flags),
             );
         }
-        number as u32
+        number
+    }
+}
+
+impl<const PLACEHOLDER: u32> Constant for FilledIn<PLACEHOLDER> {
+    #[inline(always)]
+    fn load(self) -> u32 {
+        self.register() as u32
+    }
+
+    #[inline(always)]
+    fn offset(self) -> usize {
+        let number = self.register();
+        // Without this bound the compiler truncates the number to 32 bits: two more instructions for each field.
+        // SAFETY: no structure of the kernel is larger, and absent fields are not read.
+        unsafe { assert_unchecked(number <= u64::from(u16::MAX)) };
+        number as usize
     }
 }
 
@@ -47,7 +66,7 @@ macro_rules! offsets {
 }
 pidns_ebpf::for_each_offset!(offsets);
 
-/// Whether an optional offset is there in this kernel.
+/// Whether this kernel has the field of an optional offset.
 #[inline(always)]
 pub(crate) fn present(offset: impl Constant) -> bool {
     offset.load() != ABSENT
@@ -68,10 +87,10 @@ switches!(
     CALLS_MAY_BE_UNSEEN,
     HAVE_PREEMPT_KFUNCS,
     HAVE_IRQ_KFUNCS,
-    SECOND_CHANCE,
+    SECOND_PROGRAM,
     PROBE_NUMBERS,
 );
 
-/// Too long for an instruction that sets a register.
+/// A global variable, because 64 bits do not fit into an instruction that sets a register.
 #[unsafe(no_mangle)]
 pub(crate) static LEVEL_MASK: Global<u64> = Global::new(0);

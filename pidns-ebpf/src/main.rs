@@ -1,5 +1,5 @@
-//! The eBPF object of pidns-trace. On the host this is an empty program: the object exists for
-//! `bpfel-unknown-none` only, where pidns-user's build script compiles it.
+//! The eBPF object of pidns-trace. pidns-user's build script compiles it for `bpfel-unknown-none`. For the host this is
+//! an empty program.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
@@ -27,16 +27,20 @@ mod namespace;
 #[cfg(target_arch = "bpf")]
 mod outcome;
 #[cfg(target_arch = "bpf")]
+mod pid;
+#[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod refusal;
+#[cfg(target_arch = "bpf")]
+mod regs;
 #[cfg(target_arch = "bpf")]
 mod syscall;
 #[cfg(target_arch = "bpf")]
 mod undisturbed;
 
-/// The kernel takes GPL-only helpers (reading kernel memory, the task's registers) from a GPL-compatible object
-/// alone.
+/// GPL-only helpers (which read kernel memory and the task's registers) are available only to objects with a
+/// GPL-compatible licence.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -45,7 +49,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // Never reached: `cargo xtask build` refuses an object in which anything can panic.
+    // Never reached: `cargo xtask build` refuses an object that can panic.
     loop {}
 }
 

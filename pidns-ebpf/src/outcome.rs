@@ -1,5 +1,5 @@
-//! Records of successful calls of unshare and setns, for every hook that sees them return. [`crate::refusal`] has the
-//! refusals.
+//! Reports successful calls of unshare and setns, for every hook that sees them return. [`crate::refusal`] reports
+//! refused ones.
 
 use pidns_ebpf::abi::{
     CreateBody, JoinBody, Kind, NamespaceRecord, Via, Writer, names::attached::RELEASE_SEEN,
@@ -13,14 +13,15 @@ use crate::{
     syscall::CLONE_NEWPID,
 };
 
-/// Above are the kernel's own codes (ERESTARTNOINTR…): the call is repeated, its caller does not see it fail.
+/// Larger numbers are internal codes of the kernel (ERESTARTNOINTR…): it repeats the call, and the caller sees no
+/// error.
 const MAX_USER_ERRNO: u32 = 511;
 
 pub(crate) type CreateScratch = Scratch<NamespaceRecord<CreateBody>>;
 pub(crate) type JoinScratch = Scratch<NamespaceRecord<JoinBody>>;
 
-/// The errno of a call's result, 0 for none; `None` where its caller does not get to see it: the call is repeated, or `task`, the
-/// caller, is being killed, which interrupts a fork with various codes.
+/// The errno of a call's result; 0: success. `None` if the caller, `task`, does not see the result: the kernel repeats
+/// the call, or the caller is being killed, which interrupts a fork with various codes.
 #[inline(always)]
 pub(crate) fn errno(task: Task<Probed>, result: i64) -> Option<u32> {
     if result >= 0 {
@@ -30,10 +31,10 @@ pub(crate) fn errno(task: Task<Probed>, result: i64) -> Option<u32> {
     (errno <= MAX_USER_ERRNO && !task.is_being_killed()).then_some(errno)
 }
 
-/// unshare(CLONE_NEWPID) succeeded.
+/// Reports that unshare(CLONE_NEWPID) succeeded.
 ///
 /// # Safety
-/// `scratch` must be valid, `task` be the running one.
+/// `scratch` must be valid, and `task` must be the running task.
 #[inline(always)]
 pub(crate) unsafe fn unshared(writer: Writer, task: Task<Probed>, scratch: *mut CreateScratch) {
     let ns = task.children_ns();
@@ -52,7 +53,7 @@ pub(crate) unsafe fn unshared(writer: Writer, task: Task<Probed>, scratch: *mut 
     }
 }
 
-/// Notes that the thread's children go to `inum` now; returns where they went before, 0 where that is not known.
+/// Stores that the thread's children go to `inum` from now on. Returns where they went before; 0: unknown.
 #[inline(always)]
 fn replace_children_ns(task: Task<Probed>, inum: u32, unshared: u32) -> u32 {
     let tid = task.pid();
@@ -68,7 +69,7 @@ fn replace_children_ns(task: Task<Probed>, inum: u32, unshared: u32) -> u32 {
     before
 }
 
-/// Whether the thread was seen to create the namespace that its children go to. (It may have joined that, too.)
+/// Whether a hook saw the thread create the namespace that its children go to. If not, the thread may have joined it.
 #[inline(always)]
 pub(crate) fn has_unshared(task: Task<Probed>) -> bool {
     // SAFETY: a map value, copied at once.
@@ -79,37 +80,38 @@ pub(crate) fn has_unshared(task: Task<Probed>) -> bool {
 
 /// The target of setns(2), as far as PID namespaces are concerned.
 pub(crate) enum Target {
-    /// Nothing of the kind.
+    /// The call is not about a PID namespace.
     Other,
-    /// This one, or the file of a namespace of another type, where not that type alone was asked for.
+    /// The file is a namespace, but its type is not the requested one: this PID namespace, although other types were
+    /// requested, or (`None`) a namespace of another type, although a PID namespace was requested.
     WrongType(Option<PidNamespace<Probed>>),
-    /// This one.
+    /// This PID namespace.
     Known(PidNamespace<Probed>),
-    /// One that the call named through a pidfd, or a file that is no namespace.
+    /// A PID namespace was requested, but the file is a pidfd or something else that is no namespace.
     Unknown,
 }
 
 impl Target {
-    /// Reads the call from the registers of its caller. A namespace's file is joined by its own type, or by 0 (setns,
-    /// kernel/nsproxy.c).
+    /// Reads the target from the caller's registers. The requested type must be the type of the namespace's file, or 0
+    /// (setns, kernel/nsproxy.c).
     #[inline(always)]
     pub(crate) fn of<A: Access>(task: Task<Probed>, regs: Regs<A>) -> Self {
         let types = regs.argument1();
         match task.namespace_file(regs.argument0() as u32) {
-            // The file of a namespace, of this type or another.
+            // The file is a namespace of any type.
             Some(common) => match common.pid_namespace() {
                 Some(ns) if types == 0 || types == CLONE_NEWPID => Self::Known(ns),
                 Some(ns) => Self::WrongType(Some(ns)),
                 None if types & CLONE_NEWPID != 0 => Self::WrongType(None),
                 None => Self::Other,
             },
-            // A pidfd, or no namespace at all: the requested types decide.
+            // The file is a pidfd or no namespace at all: the requested types decide.
             None if types & CLONE_NEWPID != 0 => Self::Unknown,
             None => Self::Other,
         }
     }
 
-    /// The namespace, where it is known.
+    /// The PID namespace, if it is known.
     #[inline(always)]
     pub(crate) fn ns(&self) -> Option<PidNamespace<Probed>> {
         match *self {
@@ -120,10 +122,10 @@ impl Target {
     }
 }
 
-/// setns(2) into a PID namespace succeeded.
+/// Reports that setns(2) into a PID namespace succeeded.
 ///
 /// # Safety
-/// `scratch` must be valid, `task` be the running one.
+/// `scratch` must be valid, and `task` must be the running task.
 #[inline(always)]
 pub(crate) unsafe fn joined(writer: Writer, task: Task<Probed>, scratch: *mut JoinScratch) {
     let ns = task.children_ns();

@@ -1,9 +1,11 @@
-//! A call of fork and its kin, unshare or setns that the kernel refused: why, and at which limit or for want of which privilege.
+//! Reports refused calls of fork, vfork, clone, clone3, unshare and setns: the reason, and the limit that is reached or
+//! the capability that is missing.
 //!
-//! sys_exit sees the result and the registers, and reads off the kernel's state why it was refused. The function
-//! hooks know in addition which function inside refused: they pass the [`Call`] with it.
+//! sys_exit sees the result and the registers. This code finds the reason in the kernel's state. Function hooks also
+//! know which function inside the call refused it, and pass that as a [`Call`].
 //!
-//! A program has one place that calls [`refused`], whatever was refused: the verifier follows every walk in here once for each place.
+//! Each program calls [`refused`] in only one place, because the verifier follows every loop in here once for each
+//! place.
 
 use aya_ebpf::{helpers::generated, maps::PerCpuArray};
 use pidns_ebpf::abi::{
@@ -30,13 +32,13 @@ const EINVAL: u32 = 22;
 const ENOSPC: u32 = 28;
 const ENOSYS: u32 = 38;
 
-/// With room in its tail for PIDs that the caller chose, too.
+/// Scratch memory for a refusal. Its tail also has room for the PIDs that the caller chose.
 #[repr(C)]
 pub(crate) struct RefusalScratch {
     scratch: Scratch<NamespaceRecord<RefusalBody>>,
-    /// Goes on where the tail ends.
+    /// Continues the tail.
     more_tail: [u32; PIDS_ROOM],
-    /// The PIDs that the caller chose, until it is known where the tail has them.
+    /// The PIDs that the caller chose, until their place in the tail is known.
     chosen: [u32; PIDS_ROOM],
     attempt: Attempt,
     refusal: Refusal,
@@ -50,7 +52,7 @@ impl RefusalScratch {
     }
 }
 
-/// The arguments of a call, as far as a refusal depends on them.
+/// The arguments of a call that matter for a refusal.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Attempt {
@@ -58,11 +60,11 @@ pub(crate) struct Attempt {
     via: u32,
     /// Number of PIDs that the caller chose.
     chosen: u32,
-    /// `CLONE_*`: for setns the requested types of namespaces.
+    /// `CLONE_*`; for setns the requested types of namespaces.
     flags: u64,
     /// Address of the PID namespace to join; 0 if unknown, or if there is none.
     target: u64,
-    /// Whether the target of setns is no PID namespace.
+    /// For setns: whether the file is a namespace that is not of the requested type.
     is_wrong_type: u64,
 }
 
@@ -91,7 +93,7 @@ impl Attempt {
         unsafe { Self::fork(Via::Unshare, flags, Chosen::NONE, scratch) }
     }
 
-    /// Records a call of setns with `target`, which is a PID namespace or may be one.
+    /// Records a call of setns. `types` are the requested types of namespaces.
     ///
     /// # Safety
     /// `scratch` must be valid.
@@ -125,10 +127,10 @@ impl Attempt {
     }
 }
 
-/// Sends the record of a call that was refused with this errno: what it was to do is noted in the scratch memory.
+/// Sends the record of a call that was refused with this errno. The scratch memory has its [`Attempt`].
 ///
 /// # Safety
-/// `scratch` must be valid, `task` be the running one.
+/// `scratch` must be valid, and `task` must be the running task.
 #[inline(always)]
 pub(crate) unsafe fn refused(
     writer: Writer,
@@ -137,8 +139,8 @@ pub(crate) unsafe fn refused(
     call: Option<Call>,
     scratch: *mut RefusalScratch,
 ) {
-    // Out of memory, where the verifier knows no number: it would follow all that comes for each call that led here.
-    // SAFETY: the caller's promise.
+    // The attempt is loaded from memory, so that the verifier does not know its values. Otherwise it would follow the
+    // rest once for each kind of call. SAFETY: the caller's promise.
     let attempt = unsafe { (&raw const (*scratch).attempt).read_volatile() };
     let kind = attempt.kind();
     let leader = task.group_leader();
@@ -159,7 +161,7 @@ pub(crate) unsafe fn refused(
     let refusal = if matches!(kind, Kind::NamespaceJoinFailed) {
         Refusal::of_join(task, attempt, errno, call)
     } else {
-        // SAFETY: the caller's promise, and that many PIDs are there.
+        // SAFETY: the caller's promise, and `scratch` has the chosen PIDs.
         unsafe { Refusal::of_fork(task, attempt, children, errno, call, scratch) }
     };
     // SAFETY: the caller's promise.
@@ -169,7 +171,7 @@ pub(crate) unsafe fn refused(
     }
 }
 
-/// Why, which limit is reached, and the flag for an imprecise reason.
+/// The reason, the limit that is reached, and the flag for an imprecise reason.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Refusal {
@@ -177,9 +179,9 @@ struct Refusal {
     reason: u32,
     inexact: u32,
     limit: Limit,
-    /// Whether the missing capability is the one to choose PIDs.
+    /// Whether the missing capability is for choosing PIDs.
     for_chosen: u64,
-    /// Address of the task that uses the PID that the caller chose; 0 if there is none.
+    /// Address of the task that has the PID that the caller chose; 0: none.
     holder: u64,
 }
 
@@ -199,11 +201,11 @@ impl Refusal {
         Self { limit, ..Self::exact(reason) }
     }
 
-    /// The reason for a refused fork or unshare. The fork's child would have been in `children`, or in a new namespace
-    /// below.
+    /// The reason for a refused fork or unshare. The child would have been born in `children`, or in a new namespace
+    /// below it.
     ///
     /// # Safety
-    /// `scratch` must be valid, and have the PIDs that were chosen.
+    /// `scratch` must be valid and have the PIDs that the caller chose.
     #[inline(always)]
     unsafe fn of_fork(
         task: Task<Probed>,
@@ -215,7 +217,7 @@ impl Refusal {
     ) -> Self {
         let Attempt { flags, chosen, .. } = attempt;
         let creates = flags & CLONE_NEWPID != 0;
-        // Whether the refusal may be copy_pid_ns's, or alloc_pid's.
+        // Whether copy_pid_ns may have refused the call, and whether alloc_pid may have.
         let of_creation = creates && call.is_none_or(|call| call.create_errno == errno);
         let of_pid = !creates && call.is_none_or(|call| call.pid_errno == errno);
         match errno {
@@ -223,7 +225,7 @@ impl Refusal {
             EAGAIN if attempt.via != Via::Unshare as u32 => Self::over_limit(task, children, call),
             ENOMEM if of_pid && children.is_dead() => Self::exact(Reason::NamespaceDead),
             ENOMEM => Self::exact(Reason::NoMemory),
-            // The first of them is for the namespace that is to be made.
+            // The first of the chosen PIDs is for the new namespace, if there is one.
             // SAFETY: the caller's promise.
             EEXIST if chosen != 0 => unsafe { Self::taken(scratch, chosen, creates.into(), children) },
             ENOSYS if call.is_none() && task.has_seccomp_filter() => Self::exact(Reason::Seccomp),
@@ -233,7 +235,7 @@ impl Refusal {
                 if of_creation && has_unshared(task) {
                     Self::exact(Reason::AlreadyUnshared)
                 } else if of_creation || !creates && flags & CLONE_THREAD != 0 {
-                    // The check for threads in copy_process(), kernel/fork.c.
+                    // copy_process() checks this for threads (kernel/fork.c).
                     Self::exact(Reason::ChildrenElsewhere)
                 } else {
                     Self::exact(Reason::Other)
@@ -243,8 +245,9 @@ impl Refusal {
         }
     }
 
-    /// EPERM of a call with these `CLONE_*` flags, which chose `chosen` PIDs, the first of `ns`. A seccomp filter answers so too,
-    /// before the kernel handles the call; then no function is called that has a hook.
+    /// The reason for EPERM of a call with these `CLONE_*` flags, which chose `chosen` PIDs; `ns` is the namespace of
+    /// the first one that is not for a new namespace. A seccomp filter can refuse with EPERM too, before the kernel
+    /// handles the call. Then the kernel calls no hooked function.
     #[inline(always)]
     fn not_permitted_to_fork(
         task: Task<Probed>,
@@ -253,7 +256,7 @@ impl Refusal {
         ns: PidNamespace<Probed>,
         call: Option<Call>,
     ) -> Self {
-        // Namespaces are made before PIDs are taken (copy_process, kernel/fork.c).
+        // The kernel creates namespaces before it takes PIDs (copy_process, kernel/fork.c).
         let needs_admin = flags & (CLONE_NEW_OTHERS | CLONE_NEWPID) != 0;
         let is_for_chosen = match call {
             Some(call) => call.pid_errno == EPERM,
@@ -264,20 +267,20 @@ impl Refusal {
         }
         let place = task.lacks_in_owner_of(ns, CHECKPOINT_RESTORE);
         if place == 0 && call.is_none() && task.has_seccomp_filter() {
-            // Further out it may be missing all the same.
+            // The capability may still be missing in a namespace further out.
             return if chosen > 1 { Self::inexact(Reason::Seccomp) } else { Self::exact(Reason::Seccomp) };
         }
         Self { for_chosen: 1, ..Self::limit(Reason::Permission, Limit { place, ..Limit::NONE }) }
     }
 
-    /// EPERM of a call with these `CLONE_*` flags.
+    /// The reason for EPERM of a call with these `CLONE_*` flags, if it is not about chosen PIDs.
     #[inline(always)]
     fn not_permitted(task: Task<Probed>, flags: u64, needs_admin: bool, call: Option<Call>) -> Self {
         if call.is_some() || !task.has_seccomp_filter() {
             Self::exact(if needs_admin { Reason::Permission } else { Reason::Other })
         } else if flags & CLONE_NEWUSER != 0 {
-            // With a user namespace of its own the caller needs no capability, but the kernel has other reasons to refuse one: a
-            // chroot, a user that is not mapped, a switch of the distribution.
+            // A caller that creates a user namespace needs no capability. But the kernel can have other reasons to
+            // refuse the user namespace: a chroot, an unmapped user, a sysctl of the distribution.
             Self::inexact(Reason::Seccomp)
         } else if needs_admin && !task.has_one_of(ADMIN) {
             Self::exact(Reason::Permission)
@@ -286,12 +289,12 @@ impl Refusal {
         }
     }
 
-    /// EAGAIN of a fork: which limit is reached.
+    /// The reason for EAGAIN of a fork: the limit that is reached.
     #[inline(always)]
     fn over_limit(task: Task<Probed>, children: PidNamespace<Probed>, call: Option<Call>) -> Self {
-        // alloc_pid has no other reason for this one.
+        // alloc_pid returns EAGAIN for no other reason.
         let is_pid_max = call.is_some_and(|call| call.pid_errno == EAGAIN);
-        // In the order in which copy_process checks them.
+        // The order is that of the checks in copy_process.
         if !is_pid_max && let Some(limit) = task.reached_nproc_limit() {
             return Self::limit(Reason::NprocLimit, limit);
         }
@@ -308,10 +311,11 @@ impl Refusal {
         }
     }
 
-    /// EEXIST of a call that chose PIDs: they are in use. `skip` of them are for namespaces within `ns`.
+    /// The reason for EEXIST of a call that chose PIDs: one of them is in use. The first `skip` PIDs are for namespaces
+    /// within `ns`.
     ///
     /// # Safety
-    /// `scratch` must be valid, and have that many of them.
+    /// `scratch` must be valid and have `chosen` PIDs.
     #[inline(always)]
     unsafe fn taken(scratch: *mut RefusalScratch, chosen: u32, skip: u32, ns: PidNamespace<Probed>) -> Self {
         // SAFETY: the caller's promise; `scratch` has room for PIDS_ROOM.
@@ -328,11 +332,11 @@ impl Refusal {
         }
     }
 
-    /// ENOSPC of a call with these flags, which is not that namespaces are nested too deep. `is_known`: it is about PID namespaces.
-    /// `is_other`: it is not.
+    /// The reason for ENOSPC of a call with these flags, if the nesting is not too deep. `is_known`: copy_pid_ns
+    /// refused. `is_other`: another function did. If both are false, that is unknown.
     #[inline(always)]
     fn too_many(task: Task<Probed>, flags: u64, is_known: bool, is_other: bool) -> Self {
-        // A user namespace is made first.
+        // The kernel creates the user namespace first.
         if !is_known
             && flags & CLONE_NEWUSER != 0
             && let Room::Full(limit) = task.room_for(Resource::UserNamespaces)
@@ -342,15 +346,15 @@ impl Refusal {
         if is_other {
             return Self::exact(Reason::Other);
         }
-        // Another of the namespaces asked for may be the one at its limit.
+        // The namespace at its limit may be another one that the call requested.
         let inexact = if !is_known && flags & CLONE_NEW_OTHERS != 0 { u32::from(FLAG_INEXACT) } else { 0 };
         match task.room_for(Resource::PidNamespaces) {
             Room::Full(limit) => Self { inexact, ..Self::limit(Reason::CountLimit, limit) },
             Room::Unknown(limit) if inexact == 0 => Self::limit(Reason::CountLimit, limit),
             Room::Unknown(_) => Self::inexact(Reason::CountLimit),
-            // Another CPU has made room meanwhile.
+            // A namespace has ended meanwhile.
             Room::Left if inexact == 0 => Self::exact(Reason::CountLimit),
-            // One more PID namespace would have been allowed.
+            // The limit allows one more PID namespace, so a namespace of another type was refused.
             Room::Left => Self::exact(Reason::Other),
         }
     }
@@ -369,12 +373,12 @@ impl Refusal {
             }
             _ => Self::exact(Reason::Other),
         };
-        // Another of the namespaces asked for may be the one that was refused.
+        // The kernel may have refused another namespace that the call requested.
         let may_be_another = call.is_none() && attempt.flags & CLONE_NEW_OTHERS != 0 && !is_wrong_type;
         Self { inexact: if may_be_another { u32::from(FLAG_INEXACT) } else { 0 }, ..refusal }
     }
 
-    /// EPERM of a join: where a capability is missing, or that a seccomp filter refused.
+    /// The reason for EPERM of a join: a missing capability, and in which user namespace, or a seccomp filter.
     #[inline(always)]
     fn not_permitted_to_join(task: Task<Probed>, target: PidNamespace<Probed>, call: Option<Call>) -> Self {
         let place = task.lacks_admin_to_join(target);
@@ -400,13 +404,13 @@ fn is_below(mut ns: PidNamespace<Probed>, top: PidNamespace<Probed>) -> bool {
     false
 }
 
-/// Sends the record of the attempt and the refusal that are noted in the scratch memory.
+/// Sends the record of the attempt and the refusal in the scratch memory.
 ///
 /// # Safety
-/// `scratch` must be valid, `task` be the running one.
+/// `scratch` must be valid, and `task` must be the running task.
 #[inline(always)]
 unsafe fn send(writer: Writer, task: Task<Probed>, errno: u32, scratch: *mut RefusalScratch) {
-    // As in `refused`: out of memory, so that the verifier does not follow this for each reason.
+    // As in `refused`, both are loaded from memory, so that the verifier does not follow this once for each reason.
     // SAFETY: the caller's promise.
     let (attempt, refusal) = unsafe {
         ((&raw const (*scratch).attempt).read_volatile(), (&raw const (*scratch).refusal).read_volatile())
@@ -435,14 +439,14 @@ unsafe fn send(writer: Writer, task: Task<Probed>, errno: u32, scratch: *mut Ref
         chosen,
         for_chosen: refusal.for_chosen as u32,
     };
-    // SAFETY: the caller's promise; the tail and what goes on behind it have room for three lists.
+    // SAFETY: the caller's promise; the tail and its continuation have room for three lists.
     unsafe {
         let list = (&raw const (*scratch).chosen).cast();
         let scratch: *mut Scratch<NamespaceRecord<RefusalBody>> = scratch.cast();
         let (pids, mut other_pids) = fill_in(scratch, ns, Some(task.group_leader()), holder, body);
         let other = &raw mut (*scratch).record.other;
         if other_pids != 0 && emit::tail(scratch, pids).read() != (*other).pid {
-            // It has lost its PIDs just now.
+            // The holder has just lost its PIDs.
             emit::zero(other);
             other_pids = 0;
         }

@@ -6,6 +6,8 @@
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod access;
 #[cfg(target_arch = "bpf")]
+mod holders;
+#[cfg(target_arch = "bpf")]
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
@@ -15,7 +17,8 @@ mod layout;
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod namespace;
 #[cfg(target_arch = "bpf")]
-mod ties;
+#[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
+mod pid;
 
 /// As in the object of the live stream.
 #[cfg(target_arch = "bpf")]
@@ -57,7 +60,7 @@ mod iterator {
         },
     };
 
-    /// The record, and room for its tail.
+    /// The record and room for its tail.
     #[repr(C)]
     struct Scratch {
         record: SnapshotRecord,
@@ -130,7 +133,7 @@ mod iterator {
             chain.ns.describe(&raw mut (*record).ns);
             (*record).ns_dying = u32::from(chain.ns.is_dead());
             (*record).subreaper = if present(SIGNAL_SUBREAPER) {
-                // A bit-field before 7.2, a byte since.
+                // It is a bit-field before 7.2 and a byte since then.
                 u32::from(signal.field::<u8>(SIGNAL_SUBREAPER) & 1)
             } else {
                 2
@@ -151,9 +154,9 @@ mod iterator {
         }
     }
 
-    /// The tracer of this thread; 0: none. `ptrace_parent()`, include/linux/ptrace.h: `parent` is the tracer's thread
-    /// as long as `ptrace` has flags. Read through a helper: tracers are rare, and a typed pointer costs verification
-    /// time.
+    /// The tracer of this thread; 0: none. As `ptrace_parent()` (include/linux/ptrace.h): `parent` is a thread of the
+    /// tracer as long as `ptrace` has flags. Read through a helper: tracers are rare, and a typed pointer costs
+    /// verification time.
     #[inline(always)]
     fn tracer(task: Task<Direct>) -> u32 {
         if task.field::<u32>(TASK_PTRACE) == 0 {
@@ -174,12 +177,12 @@ mod iterator {
         {
             return 0;
         }
-        // SAFETY: pointers, and at their end an integer: any bytes are a value of either.
+        // SAFETY: three pointers and an integer; any bytes are a valid value of either.
         unsafe {
             let set: *const u8 = Task::<Probed>::at(task.0).field(TASK_CGROUPS);
-            let cgroup: *const u8 = Probed::read(set.add(CSS_SET_DEFAULT_CGROUP.load() as usize));
-            let node: *const u8 = Probed::read(cgroup.add(CGROUP_NODE.load() as usize));
-            Probed::read(node.add(KERNFS_NODE_ID.load() as usize))
+            let cgroup: *const u8 = Probed::read(set.add(CSS_SET_DEFAULT_CGROUP.offset()));
+            let node: *const u8 = Probed::read(cgroup.add(CGROUP_NODE.offset()));
+            Probed::read(node.add(KERNFS_NODE_ID.offset()))
         }
     }
 }
@@ -187,7 +190,7 @@ mod iterator {
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // Never reached: `cargo xtask build` refuses an object in which anything can panic.
+    // Never reached: `cargo xtask build` refuses an object that can panic.
     loop {}
 }
 

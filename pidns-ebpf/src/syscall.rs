@@ -1,6 +1,6 @@
-//! The system calls that create, join and fork, as their caller's registers show them.
+//! Reads system calls that create, join and fork from the caller's registers.
 //!
-//! x86-64 only, and its 64-bit calls only: a 32-bit program's are not distinguished.
+//! Only 64-bit calls on x86-64 are supported. Callers must exclude the calls of 32-bit programs.
 
 use pidns_ebpf::abi::Via;
 
@@ -22,7 +22,7 @@ const SYS_CLONE3: u64 = 435;
 const SYS_RT_SIGQUEUEINFO: u64 = 129;
 const SYS_RT_TGSIGQUEUEINFO: u64 = 297;
 const SYS_PIDFD_SEND_SIGNAL: u64 = 424;
-/// The same, as 32-bit programs number them.
+/// The numbers that differ for 32-bit programs.
 const COMPAT_RT_SIGQUEUEINFO: u64 = 178;
 const COMPAT_RT_TGSIGQUEUEINFO: u64 = 335;
 
@@ -33,7 +33,7 @@ pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub(crate) const CLONE_NEW_OTHERS: u64 =
     0x0000_0080 | 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x4000_0000;
 
-/// Which of the calls it is.
+/// The call with this number.
 #[inline(always)]
 pub(crate) fn via(call: u64) -> Via {
     match call {
@@ -47,8 +47,9 @@ pub(crate) fn via(call: u64) -> Via {
     }
 }
 
-/// Whether the running task is in a system call that sends `signal` with a siginfo of its caller's making: its `si_code` may be
-/// any but for those that do_rt_sigqueueinfo (kernel/signal.c) keeps from others, and any at all to the caller itself.
+/// Whether the running task is in a system call that sends `signal` with a siginfo that the caller built. Its `si_code`
+/// can have any value to the caller itself. To other processes do_rt_sigqueueinfo (kernel/signal.c) forbids some
+/// values.
 #[inline(always)]
 pub(crate) fn sends_own_siginfo(task: Task<Probed>, signal: i32) -> bool {
     let regs = task.syscall_regs();
@@ -56,7 +57,7 @@ pub(crate) fn sends_own_siginfo(task: Task<Probed>, signal: i32) -> bool {
     if task.in_compat_syscall() {
         return matches!(call, COMPAT_RT_SIGQUEUEINFO | COMPAT_RT_TGSIGQUEUEINFO | SYS_PIDFD_SEND_SIGNAL);
     }
-    // What interrupts such a call may be a timer with a signal of its own.
+    // A timer can interrupt such a call and send a signal of its own.
     let sent = match call {
         SYS_RT_SIGQUEUEINFO | SYS_PIDFD_SEND_SIGNAL => regs.argument1(),
         SYS_RT_TGSIGQUEUEINFO => regs.argument2(),
@@ -65,31 +66,31 @@ pub(crate) fn sends_own_siginfo(task: Task<Probed>, signal: i32) -> bool {
     sent as i32 == signal
 }
 
-/// What a fork was asked for.
+/// The arguments of a fork.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Fork {
     /// A [`Via`].
     pub(crate) via: u32,
-    /// How many PIDs were chosen by the caller.
+    /// Number of PIDs that the caller chose.
     pub(crate) set_tid: u32,
     /// `CLONE_*`.
     pub(crate) flags: u64,
 }
 
-/// Where clone3's `struct clone_args` (include/uapi/linux/sched.h) has `flags`, `set_tid` and `set_tid_size`.
+/// Offsets of `flags`, `set_tid` and `set_tid_size` in clone3's `struct clone_args` (include/uapi/linux/sched.h).
 const CLONE_ARGS_FLAGS: u64 = 0;
 const CLONE_ARGS_SET_TID: u64 = 64;
 const CLONE_ARGS_SET_TID_SIZE: u64 = 72;
-/// Its size since it has `set_tid_size` (5.5).
+/// Size of `struct clone_args` with `set_tid_size` (5.5 and later).
 const CLONE_ARGS_SIZE_VER1: u64 = 80;
 
 impl Fork {
-    /// A call of which nothing is known, such as a 32-bit one.
+    /// A call about which nothing is known, such as a 32-bit one.
     pub(crate) const UNKNOWN: Self = Self { via: Via::Unknown as u32, set_tid: 0, flags: 0 };
 
-    /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as
-    /// they are now, which another thread could have changed since the kernel read them.
+    /// Reads the call from the caller's registers. The arguments of clone3 are in user memory, where another thread
+    /// could have changed them since the kernel read them.
     #[inline(always)]
     pub(crate) fn of<A: Access>(regs: Regs<A>) -> Self {
         let via = via(regs.call());
@@ -105,7 +106,7 @@ impl Fork {
     }
 }
 
-/// How many PIDs the `struct clone_args` of this address and size chooses.
+/// Number of PIDs in the `set_tid` of the `struct clone_args` with this address and size.
 #[inline(always)]
 fn set_tid_size(at: u64, size: u64) -> u64 {
     if size < CLONE_ARGS_SIZE_VER1 {
@@ -115,7 +116,7 @@ fn set_tid_size(at: u64, size: u64) -> u64 {
 }
 
 impl Chosen {
-    /// Reads from the registers of a call's caller which PIDs it chose.
+    /// Reads the PIDs that a call chose from the caller's registers.
     #[inline(always)]
     pub(crate) fn of<A: Access>(regs: Regs<A>) -> Self {
         if !matches!(via(regs.call()), Via::Clone3) {

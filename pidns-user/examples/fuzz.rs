@@ -1,7 +1,8 @@
-//! `fuzz SECONDS [TARGET]`: gives the readers of what others wrote damaged input, for so long each; `cargo xtask fuzz` calls it.
+//! `fuzz SECONDS [TARGET]`: gives damaged input to each parser of untrusted data, for this time. `cargo xtask fuzz`
+//! calls it.
 //!
-//! Plain mutations of committed seeds, by a generator that always begins with the same number: a failure comes again. (The fuzzers
-//! that are guided by coverage take a nightly toolchain.)
+//! The inputs are random changes of committed seeds. The random generator always starts with the same number, so a
+//! failure can be reproduced. (Fuzzers that are guided by coverage need a nightly toolchain.)
 
 use std::{
     env, fs,
@@ -22,19 +23,20 @@ use pidns_user::{
     source::recording::Recording,
 };
 
-/// Longest input, bytes.
+/// Maximum size of an input, in bytes.
 const LONGEST: usize = 64 << 10;
-/// No input may take longer.
+/// Time limit for one input.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// What is given damaged input: its name, where its seeds are (each line of a text is one), and what reads it.
+/// A parser to test: its name, the folder and extension of its seeds (each file, or each line of a file), and its
+/// function.
 struct Target {
     name: &'static str,
     seeds: &'static str,
     extension: &'static str,
     by_line: bool,
-    /// Whether it found something in it.
-    read: fn(&mut Scene, &[u8]) -> bool,
+    /// Parses an input. Returns whether it accepted anything in it.
+    read: fn(&mut Workspace, &[u8]) -> bool,
 }
 
 const TARGETS: &[Target] = &[
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by returning it from main: that prints a backtrace.
+            // If main returned the error, a backtrace would be printed.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -86,16 +88,16 @@ fn run() -> anyhow::Result<()> {
 
 fn fuzz(target: &Target, time: Duration) -> anyhow::Result<()> {
     let seeds = seeds(target)?;
-    let mut scene = Scene::new()?;
+    let mut workspace = Workspace::new()?;
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let (began, mut runs, mut found) = (Instant::now(), 0_u64, 0_u64);
     let mut slowest = Duration::ZERO;
-    // First each seed as it is.
+    // Start with the unchanged seeds.
     let mut inputs = seeds.clone();
     while began.elapsed() < time {
         let input = inputs.pop().unwrap_or_else(|| numbers.damaged(&seeds));
         let before = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (target.read)(&mut scene, &input)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| (target.read)(&mut workspace, &input)));
         let took = before.elapsed();
         slowest = slowest.max(took);
         runs += 1;
@@ -108,16 +110,16 @@ fn fuzz(target: &Target, time: Duration) -> anyhow::Result<()> {
         }
     }
     if found == 0 {
-        bail!("{}: nothing was found in any of {runs} inputs: its seeds are none", target.name);
+        bail!("{}: none of {runs} inputs was accepted, not even a seed", target.name);
     }
     let (name, count) = (target.name, seeds.len());
     eprintln!(
-        "{name}: {runs} runs from {count} seeds, something was found in {found}, the slowest took {slowest:?}"
+        "{name}: {runs} runs from {count} seeds, {found} inputs were accepted, the slowest took {slowest:?}"
     );
     Ok(())
 }
 
-/// All that are committed.
+/// Reads all seeds of a target.
 fn seeds(target: &Target) -> anyhow::Result<Vec<Vec<u8>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(target.seeds);
     let mut files: Vec<PathBuf> =
@@ -138,7 +140,7 @@ fn seeds(target: &Target) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(seeds)
 }
 
-/// Pseudo-random numbers (xorshift64*), the same ones each time.
+/// Pseudo-random numbers (xorshift64*), the same sequence in each run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -149,7 +151,7 @@ impl Numbers {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Below this; 0 where that is 0.
+    /// A number below `limit`; 0 if `limit` is 0.
     fn below(&mut self, limit: usize) -> usize {
         (self.next() % (limit as u64).max(1)) as usize
     }
@@ -195,12 +197,12 @@ impl Numbers {
     }
 }
 
-/// A machine's folders, for what is read from files.
-struct Scene {
+/// An invented root directory, for parsers that read files.
+struct Workspace {
     base: tempfile::TempDir,
 }
 
-impl Scene {
+impl Workspace {
     fn new() -> anyhow::Result<Self> {
         Ok(Self { base: tempfile::tempdir()? })
     }
@@ -213,9 +215,9 @@ impl Scene {
     }
 }
 
-fn records(_: &mut Scene, input: &[u8]) -> bool {
+fn records(_: &mut Workspace, input: &[u8]) -> bool {
     let is_one = |input: &[u8]| decode(input).is_ok_and(|found| !format!("{found:?}").is_empty());
-    // Most changes make the size a wrong one, and are refused by that.
+    // Most changes make the size in the header wrong, so that the record is refused early. Try the right size too.
     let mut sized = input.to_vec();
     let size = (input.len() as u32).to_ne_bytes();
     if let Some(at) = sized.get_mut(8..12) {
@@ -224,21 +226,21 @@ fn records(_: &mut Scene, input: &[u8]) -> bool {
     is_one(input) | is_one(&sized)
 }
 
-fn btf(_: &mut Scene, input: &[u8]) -> bool {
+fn btf(_: &mut Workspace, input: &[u8]) -> bool {
     Btf::parse(input).is_ok_and(|btf| Layout::look_up(&btf).1.is_empty())
 }
 
-fn cgroups(_: &mut Scene, input: &[u8]) -> bool {
+fn cgroups(_: &mut Workspace, input: &[u8]) -> bool {
     cgroup::parse(input).is_some() | cgroup::parse(&[b"0::/", input].concat()).is_some()
 }
 
-fn state(scene: &mut Scene, input: &[u8]) -> bool {
+fn state(workspace: &mut Workspace, input: &[u8]) -> bool {
     let id = "0123456789abcdef".repeat(4);
     // The first process of the seeds' containers.
     let process = ProcessKey::new(HostPid(4711), BootNs(5_000_000_000));
     let pod = "kubepods/besteffort/pod8b2d1c5e-6a7f-4d3b-9c0e-1f2a3b4c5d6e";
     let mut is_found = false;
-    for (file, place) in [
+    for (file, folder) in [
         (format!("run/docker/runtime-runc/moby/{id}/state.json"), "docker"),
         (format!("var/lib/docker/containers/{id}/config.v2.json"), "docker"),
         (format!("run/crun/{id}/status"), "libpod_parent/libpod"),
@@ -246,17 +248,17 @@ fn state(scene: &mut Scene, input: &[u8]) -> bool {
         (format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}/config.json"), pod),
         ("run/containers/storage/overlay-containers/containers.json".to_owned(), "libpod_parent/libpod"),
     ] {
-        // One alone: where two contradict each other, neither is believed.
-        let file = scene.write(&file, input);
-        let mut cache = ContainerCache::new(Roots::below(scene.base.path()));
-        let found = cache.of(process, format!("0::/{place}/{id}\n").as_bytes());
+        // Write only one file at a time: if two contradict each other, neither is used.
+        let file = workspace.write(&file, input);
+        let mut cache = ContainerCache::new(Roots::below(workspace.base.path()));
+        let found = cache.find_by_cgroup(process, format!("0::/{folder}/{id}\n").as_bytes());
         is_found |= found.is_some_and(|found| !found.by_cgroup_alone || found.name.is_some());
         fs::remove_file(file).expect("it was written");
     }
     is_found
 }
 
-fn recordings(_: &mut Scene, input: &[u8]) -> bool {
+fn recordings(_: &mut Workspace, input: &[u8]) -> bool {
     let Ok(recording) = Recording::read(Cursor::new(input.to_vec())) else { return false };
     let mut world = World::default();
     for event in recording.map_while(Result::ok) {

@@ -1,8 +1,8 @@
-//! pidns-trace: Linux PID namespaces made visible. docs/architecture.md shows how the parts fit together.
+//! pidns-trace makes Linux PID namespaces visible. docs/architecture.md shows how its parts fit together.
 
 #[expect(
     rustdoc::broken_intra_doc_links,
-    reason = "clap prints these comments as help: [repeatable] is no link"
+    reason = "clap prints these comments as help: [repeatable] is not a link"
 )]
 pub mod cli;
 pub mod commands;

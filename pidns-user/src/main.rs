@@ -1,9 +1,6 @@
 //! `pidns-trace`.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use pidns_user::{
     cli::{Cli, Command},
@@ -30,8 +27,7 @@ fn main() -> ExitCode {
         Some(Command::Man(args)) => commands::man::run(args),
     });
     result.unwrap_or_else(|failure| {
-        // With a closed stderr the exit code remains.
-        let _ = writeln!(io::stderr(), "pidns-trace: {failure}");
+        commands::notices::write(&failure);
         ExitCode::from(&failure)
     })
 }

@@ -36,7 +36,7 @@ pub fn signal_name(number: u32) -> String {
         "SIGPWR",
         "SIGSYS",
     ];
-    // The C library keeps 32 and 33 to itself and begins its real-time signals at 34.
+    // The C library uses 32 and 33 internally, so its real-time signals begin at 34.
     const RTMIN: u32 = 34;
     match (NAMES.get(number as usize), number) {
         (Some(name), _) => (*name).to_owned(),
@@ -46,7 +46,7 @@ pub fn signal_name(number: u32) -> String {
     }
 }
 
-/// An errno's name: "ENOMEM". Those that the calls we watch can give; any other by number.
+/// An errno's name, like "ENOMEM". Only the errors that the watched calls can return have names; others are numbers.
 pub fn errno_name(number: u32) -> String {
     let name = match number as i32 {
         libc::EPERM => "EPERM",

@@ -1,4 +1,5 @@
-//! Text: foreign bytes (comm, argv, file names), kept as they are and escaped once, here; and counts.
+//! Text: untrusted bytes (comm, argv, file names), which are kept unchanged and escaped only here; and counts with a
+//! noun.
 
 use std::{
     borrow::Cow,
@@ -9,33 +10,33 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use unicode_width::UnicodeWidthChar as _;
 
-/// Longest name that is read, bytes: a path has 4,096 at most (PATH_MAX), and so have the arguments that are kept of an exec.
+/// Longest name to read, in bytes. A path has at most 4,096 (PATH_MAX), and so have the kept arguments of an exec.
 const LONGEST_NAME: usize = 8 << 10;
 
-/// A name as the kernel holds it: any bytes but NUL.
+/// A name from the kernel: any bytes except NUL.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Vec<u8>);
 
 impl Name {
-    /// The bytes themselves.
+    /// The unescaped bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Escaped so that nothing in it is a control character: safe on a terminal.
+    /// Escapes control characters, so that it is safe on a terminal.
     pub fn for_terminal(&self) -> impl fmt::Display + '_ {
         Escaped { bytes: &self.0, controls: true }
     }
 
-    /// Escaped so that it is UTF-8 and can be turned back into the bytes: a backslash is doubled, and a byte that
-    /// is part of no character is `\xNN`. Control characters below 0x20 stay: JSON has its own way to write them.
+    /// Escapes so that the result is UTF-8 and can be converted back: a backslash is doubled, and a byte that is not
+    /// UTF-8 becomes `\xNN`. Control characters below 0x20 stay, because JSON escapes them itself.
     pub fn for_json(&self) -> impl fmt::Display + '_ {
         Escaped { bytes: &self.0, controls: false }
     }
 }
 
-/// Text that may have something from elsewhere in it: what a terminal would obey or not show is escaped. All else stays, so that
-/// what was escaped before ([`Name::for_terminal`]) is as it was.
+/// Escapes characters that a terminal would obey or not show, in a text that may contain untrusted parts. Everything
+/// else stays, so that text already escaped by [`Name::for_terminal`] does not change.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.is_ascii() && !text.contains(char::is_control) {
         return Cow::Borrowed(text);
@@ -48,7 +49,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A name for people, which may not be known.
+/// A name for people; "?" if it is unknown.
 pub fn or_unknown(name: Option<&Name>) -> String {
     name.map_or_else(|| "?".to_owned(), |name| name.for_terminal().to_string())
 }
@@ -86,26 +87,26 @@ impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         let name = unescape(&text).map(Self);
-        let name =
-            name.ok_or_else(|| D::Error::custom(format!("a backslash in {text:?} begins no escape")))?;
+        let name = name
+            .ok_or_else(|| D::Error::custom(format!("a backslash in {text:?} does not begin an escape")))?;
         let length = name.0.len();
         if length > LONGEST_NAME {
             return Err(D::Error::custom(format!(
-                "a name of {length} bytes: none is longer than {LONGEST_NAME}"
+                "a name of {length} bytes: the longest has {LONGEST_NAME}"
             )));
         }
         Ok(name)
     }
 }
 
-/// The bytes that [`Name::for_json`] wrote so.
+/// Reverses [`Name::for_json`].
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut parts = text.split('\\');
     bytes.extend_from_slice(parts.next()?.as_bytes());
     while let Some(part) = parts.next() {
         if part.is_empty() {
-            // Two in a row: the next part is as it is.
+            // A doubled backslash: the next part needs no unescaping.
             bytes.push(b'\\');
             bytes.extend_from_slice(parts.next()?.as_bytes());
         } else {
@@ -136,7 +137,7 @@ impl fmt::Display for Escaped<'_> {
                         f.write_str("\\\\")?;
                     }
                     c if self.controls && !seen.shows(c) => write!(f, "{}", c.escape_unicode())?,
-                    // JSON writes those below 0x20 in its own way, and these, which some terminals obey, as they are.
+                    // JSON itself escapes the characters below 0x20, but not these, which some terminals obey.
                     c @ '\u{7f}'..='\u{9f}' => {
                         for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                             write!(f, "\\x{byte:02x}")?;
@@ -154,18 +155,18 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// What of a text a reader sees, character by character.
+/// Decides for each character whether a reader can see it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// Whether the last one is one that a mark can stand on.
+    /// Whether the last character can carry a mark, such as an accent.
     is_base: bool,
 }
 
 impl Seen {
-    /// Whether a reader sees this one, and it does nothing to others. A mark (such as an accent) is seen on what is before it: one that
-    /// stands alone would be put on what is around the text.
+    /// Whether the character is visible and does not affect others. A mark (such as an accent) is visible on the
+    /// character before it; without one it would appear on text outside.
     fn shows(&mut self, c: char) -> bool {
-        // Of ASCII most text is made.
+        // Most text is ASCII: decide that without tables.
         let is_plain = c.is_ascii_graphic() || c == ' ';
         let is_mark = !is_plain && c.width() == Some(0);
         let shows = is_plain || !(is_unsafe(c) || (is_mark && !self.is_base));
@@ -174,9 +175,9 @@ impl Seen {
     }
 }
 
-/// Control characters, those that change the direction or the lines of what stands around them, and invisible ones: by
-/// them alone two names that look the same differ (`Default_Ignorable_Code_Point` of Unicode's DerivedCoreProperties.txt, and the
-/// blanks that take no room or look like nothing).
+/// Control characters, characters that change the direction or the lines around them, and invisible ones, which can
+/// make two different names look the same (`Default_Ignorable_Code_Point` of Unicode's DerivedCoreProperties.txt, and
+/// blanks without width or shape).
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -188,9 +189,9 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
-/// Where JSON is written to: what a terminal would obey or not show is written as JSON's own escape (`\u202e`), so that a reader who
-/// reads the text is not fooled, and a parser gets the same strings. Of what serde_json writes only strings have
-/// characters beyond ASCII, and none is in two pieces.
+/// A writer for JSON. Characters that a terminal would obey or not show become JSON escapes (`\u202e`): a person who
+/// reads the text is not fooled, and a parser gets the same strings. serde_json writes non-ASCII characters only in
+/// strings, and never splits one.
 #[derive(Debug)]
 pub struct JsonText<W>(pub W);
 
@@ -209,7 +210,7 @@ impl<W: io::Write> io::Write for JsonText<W> {
         let mut seen = Seen::default();
         let mut written = 0;
         for (at, c) in text.char_indices() {
-            // Of ASCII JSON's layout is made.
+            // JSON's own syntax is ASCII.
             if seen.shows(c) || (c.is_ascii() && c != '\u{7f}') {
                 continue;
             }
@@ -227,7 +228,7 @@ impl<W: io::Write> io::Write for JsonText<W> {
     }
 }
 
-/// "1 event", "2 events": the number, what one is called, and what more are.
+/// "1 event", "2 events": the number, the singular, and the plural.
 #[derive(Clone, Copy, Debug)]
 pub struct Count(pub u64, pub &'static str, pub &'static str);
 
@@ -238,7 +239,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// How many characters have to be put in, left out, changed or swapped with the next to make one text of the other.
+/// Number of characters to insert, delete, replace or swap with the next to turn one text into the other.
 pub fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
@@ -257,13 +258,31 @@ pub fn distance(one: &str, other: &str) -> usize {
     rows[one.len()][other.len()]
 }
 
+/// Whether one text may be a misspelling of the other: at most two fifths of the longer one differ.
+pub fn is_similar(one: &str, other: &str) -> bool {
+    let longest = one.chars().count().max(other.chars().count());
+    distance(one, other) * 5 <= longest * 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     #[test]
-    fn texts_that_are_alike_are_near() {
+    fn a_text_is_similar_to_its_misspellings_only() {
+        for (one, other) in
+            [("frok", "fork"), ("nss", "ns"), ("name.creat", "namespace.create"), ("agee", "age")]
+        {
+            assert!(is_similar(one, other) && is_similar(other, one), "{one} {other}");
+        }
+        for (one, other) in [("", "ns"), ("zzz", "fork"), ("oom", "join"), ("zombie", "join"), ("x", "y")] {
+            assert!(!is_similar(one, other) && !is_similar(other, one), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn similar_texts_have_small_distances() {
         for (one, other, steps) in [
             ("fork", "fork", 0),
             ("frok", "fork", 1),
@@ -276,27 +295,27 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_no_control_characters() {
+    fn terminal_gets_no_control_characters() {
         let name = Name::from(&b"\x1b[31m\xff\xfe\"\\x\n\xe2\x80\xae"[..]);
         assert_eq!(name.for_terminal().to_string(), "\\u{1b}[31m\\xff\\xfe\"\\\\x\\u{a}\\u{202e}");
     }
 
     #[test]
-    fn json_gets_text_that_can_be_turned_back() {
+    fn json_text_can_be_converted_back() {
         let name = Name::from(&b"\x1b[31m\xff\"\\x"[..]);
         assert_eq!(serde_json::to_string(&name).unwrap(), r#""\u001b[31m\\xff\"\\\\x""#);
     }
 
     #[test]
-    fn malformed_names_are_no_names() {
+    fn malformed_escapes_are_refused() {
         for text in ["\\", "a\\x", "\\x4", "\\x+1", "\\u0041", "\\xé"] {
             assert_eq!(unescape(text), None, "{text}");
         }
         assert_eq!(unescape("\\\\x41\\x41é"), Some("\\x41Aé".as_bytes().to_vec()));
     }
 
-    /// What terminals obey: control characters, marks that change the direction of what is around them (the `Bidi_Control`
-    /// of Unicode's PropList.txt), ends of lines and paragraphs, and the mark of a byte order.
+    /// Characters that terminals obey: control characters, direction marks (`Bidi_Control` of Unicode's PropList.txt),
+    /// line and paragraph separators, and the byte order mark.
     const OBEYED: [std::ops::RangeInclusive<char>; 8] = [
         '\0'..='\u{1f}',
         '\u{7f}'..='\u{9f}',
@@ -313,12 +332,12 @@ mod tests {
     }
 
     #[test]
-    fn of_all_characters_those_that_terminals_obey_or_do_not_show_are_escaped() {
+    fn characters_that_terminals_obey_or_hide_are_escaped() {
         for c in ('\0'..=char::MAX).filter(|&c| c != '\\') {
             let text = c.to_string();
             let shown = Name::from(&*text).for_terminal().to_string();
             assert_eq!(printable(&text), shown, "{c:?}");
-            // One that takes no column stands alone here.
+            // A zero-width character stands alone here.
             let is_seen = c.width().is_some_and(|width| width > 0);
             assert!(shown != text || (is_seen && !is_obeyed(c)), "{c:?} is shown as {shown:?}");
             if c.is_alphanumeric()
@@ -348,7 +367,7 @@ mod tests {
             assert_eq!(Name::from(name).for_terminal().to_string(), shown);
             assert_eq!(printable(name), shown);
         }
-        // After a byte of no character, a mark would stand on the digits of that.
+        // After an invalid byte, a mark would appear on the digits of its escape.
         assert_eq!(Name::from(&b"\xff\xcc\x81"[..]).for_terminal().to_string(), "\\xff\\u{301}");
     }
 
@@ -359,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn json_shows_no_character_that_a_terminal_obeys_or_does_not_show() {
+    fn json_escapes_characters_that_terminals_obey_or_hide() {
         for (text, shown) in [
             ("cod\u{202e}gpj.exe", r#""cod\u202egpj.exe""#),
             ("we\u{200b}b", r#""we\u200bb""#),
@@ -398,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_no_plural() {
+    fn one_is_singular() {
         let events = [0, 1, 2].map(|number| Count(number, "event", "events").to_string());
         assert_eq!(events, ["0 events", "1 event", "2 events"]);
     }

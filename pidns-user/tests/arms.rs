@@ -1,4 +1,5 @@
-//! The arms of the kernel side that only older kernels need, loaded and run on this one: they must see the same.
+//! Loads and runs the parts of the eBPF programs that only older kernels need on this kernel. They must see the same
+//! events.
 
 use std::{
     process::Command,
@@ -7,7 +8,7 @@ use std::{
 };
 
 use pidns_ebpf::abi::{
-    MOMENTS, Namespaced, Record, Via,
+    DOUBLE_HOOKS, Namespaced, Record, Via,
     symbols::{ABSENT, OFFSETS},
 };
 use pidns_user::kernel::{
@@ -25,7 +26,7 @@ struct Seen {
     exits: usize,
 }
 
-/// Two kernel sides at once would only cost time; the machine's other processes are distinguished by their parents.
+/// Loading two objects at the same time would only take longer. The tests recognize their own processes by the parent.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,7 +36,7 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
     let _alone = alone();
     let (loaded, mut reader, _waker) =
         load_with(&Settings { hooks: HookSet::Tracepoint, ..Settings::everything() }, change)
-            .expect("the kernel side loads");
+            .expect("load the eBPF object");
     for (hook, form) in &loaded.hooks {
         assert!(
             hook.is_function() || matches!(form, HookForm::On(_)),
@@ -43,10 +44,9 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
             hook.name
         );
     }
-    let mut child =
-        Command::new("unshare").args(["--fork", "--pid", "true"]).spawn().expect("unshare is there");
+    let mut child = Command::new("unshare").args(["--fork", "--pid", "true"]).spawn().expect("start unshare");
     let unshare = child.id();
-    assert!(child.wait().expect("a child").success());
+    assert!(child.wait().expect("wait for the child").success());
 
     let mut seen = Seen::default();
     let mut init = 0;
@@ -76,9 +76,12 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
             _ => {}
         });
     }
-    assert_eq!(reader.malformed(), 0, "records that cannot be decoded");
+    assert_eq!(reader.malformed(), 0, "malformed records");
     let second_runs = loaded.stats.read().expect("the counters").second_runs;
-    assert_eq!(second_runs, [0; MOMENTS], "no first program was left out, no second one did its work again");
+    assert_eq!(
+        second_runs, [0; DOUBLE_HOOKS],
+        "the kernel skipped no first program, and no second one repeated its work"
+    );
     seen
 }
 
@@ -87,22 +90,22 @@ fn expected() -> Seen {
 }
 
 #[test]
-fn this_kernels_own_arms_see_it_all() {
+fn the_parts_for_this_kernel_see_all_events() {
     assert_eq!(observe(|_| {}), expected());
 }
 
 #[test]
-fn exits_are_found_by_live_threads_where_the_hook_does_not_report_them() {
+fn process_exits_are_found_by_the_count_of_live_threads() {
     assert_eq!(observe(|layout| layout.exit_has_group_dead = false), expected());
 }
 
 #[test]
-fn pids_are_copied_where_they_may_not_be_loaded() {
+fn pids_are_copied_if_they_cannot_be_loaded() {
     assert_eq!(observe(|layout| layout.probe_numbers = true), expected());
 }
 
 #[test]
-fn all_is_seen_where_the_kernel_does_not_number_namespaces() {
+fn all_events_are_seen_without_namespace_ids() {
     let unnumbered = |layout: &mut Layout| {
         for (symbol, value) in &mut layout.offsets {
             if *symbol == "NS_COMMON_ID" {
@@ -114,7 +117,7 @@ fn all_is_seen_where_the_kernel_does_not_number_namespaces() {
 }
 
 #[test]
-fn without_the_reason_of_a_refusal_all_else_is_seen() {
+fn all_other_events_are_seen_without_reasons_of_refusals() {
     let silent = |layout: &mut Layout| {
         for (symbol, value) in &mut layout.offsets {
             let is_optional = OFFSETS.iter().any(|offset| offset.symbol == *symbol && offset.optional);
@@ -129,7 +132,7 @@ fn without_the_reason_of_a_refusal_all_else_is_seen() {
 }
 
 #[test]
-fn limits_of_namespaces_are_read_where_they_have_four_bytes() {
+fn four_byte_limits_of_namespaces_are_read() {
     let narrow = |layout: &mut Layout| {
         for (symbol, value) in &mut layout.offsets {
             if *symbol == "UCOUNT_SIZE" {
@@ -141,11 +144,11 @@ fn limits_of_namespaces_are_read_where_they_have_four_bytes() {
 }
 
 #[test]
-fn registers_are_found_on_the_stack_where_no_helper_gives_them() {
+fn registers_are_found_on_the_stack_without_a_helper() {
     assert_eq!(observe(|layout| layout.have_task_pt_regs = false), expected());
 }
 
 #[test]
-fn a_second_program_leaves_the_state_of_the_first_alone() {
+fn a_second_program_does_not_change_the_state_of_the_first() {
     assert_eq!(observe(|layout| layout.preemptible_tracepoints = true), expected());
 }

@@ -1,11 +1,11 @@
-//! The program's questions to BTF, put to extracts of many kernels' (tests/btf/): nothing is loaded or booted.
+//! Tests how the program reads BTF, with extracts of many kernels' BTF (tests/btf/). Nothing is loaded or booted.
 
 use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS};
 use pidns_user::kernel::{
     btf::{
         Btf, BtfError, Unusable,
         draft::{Cell, Draft, DraftType},
-        whole,
+        parse_complete,
     },
     btf_report::btf_report,
     hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
@@ -17,20 +17,20 @@ use proptest::prelude::*;
 struct Kernel {
     release: &'static str,
     btf: &'static [u8],
-    /// Symbols that it lacks, in the order of `for_each_offset!`.
+    /// The symbols that it lacks, in the order of `for_each_offset!`.
     absent: &'static [&'static str],
-    /// What the program goes without, therefore.
+    /// What the program cannot do as a result.
     losses: &'static [&'static str],
-    /// Offsets of [`FIELDS`].
+    /// The offsets of [`FIELDS`].
     offsets: [u32; FIELDS.len()],
-    /// Offsets of [`SNAPSHOT_FIELDS`].
+    /// The offsets of [`SNAPSHOT_FIELDS`].
     snapshot_offsets: [u32; SNAPSHOT_FIELDS.len()],
     have_task_pt_regs: bool,
     probe_numbers: bool,
     exit_has_group_dead: bool,
 }
 
-/// Fields whose offsets another reader of BTF (a script, once) has found too.
+/// Fields whose offsets another reader of BTF (a script, run once) found too.
 const FIELDS: [&str; 16] = [
     "TASK_PID",
     "TASK_COMM",
@@ -50,7 +50,7 @@ const FIELDS: [&str; 16] = [
     "KERNEL_CLONE_SET_TID_SIZE",
 ];
 
-/// As [`FIELDS`], of those that snapshots alone need.
+/// The same for fields that only snapshots need.
 const SNAPSHOT_FIELDS: [&str; 6] = [
     "TASK_PTRACE",
     "CSS_SET_DEFAULT_CGROUP",
@@ -66,7 +66,7 @@ macro_rules! kernel {
     };
 }
 
-/// A kernel with all that 6.18 brought.
+/// A kernel with everything that 6.18 added.
 macro_rules! modern {
     ($release:literal, $offsets:expr, $snapshot_offsets:expr) => {
         kernel!(
@@ -178,12 +178,12 @@ impl Kernel {
     }
 
     fn draft(&self) -> Draft {
-        whole(self.btf).expect("an extract is whole").to_draft().expect("an extract can be read")
+        parse_complete(self.btf).expect("parse the whole extract").to_draft().expect("read the extract")
     }
 }
 
 #[test]
-fn every_extract_is_one_of_a_kernel_that_is_tested() {
+fn every_extract_is_tested() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/btf");
     let files =
         std::fs::read_dir(folder).expect("the extracts").map(|entry| entry.expect("an entry").file_name());
@@ -201,24 +201,27 @@ fn the_layout_of_every_kernel_is_resolved() {
         release, btf, absent, offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead, ..
     } in KERNELS
     {
-        let btf = whole(btf).unwrap_or_else(|error| panic!("{release}: {error}"));
+        let btf = parse_complete(btf).unwrap_or_else(|error| panic!("{release}: {error}"));
         let layout = Layout::resolve(&btf).unwrap_or_else(|missing| {
             panic!("{release}: {missing}: if it is new in for_each_offset!, make the extracts anew (tests/btf/README.md)")
         });
         let lacks: Vec<_> =
             layout.offsets.iter().filter(|(_, value)| *value == ABSENT).map(|(symbol, _)| *symbol).collect();
-        assert_eq!(lacks, *absent, "{release}: what it lacks");
+        assert_eq!(lacks, *absent, "{release}: missing symbols");
         for (field, expected) in FIELDS.iter().zip(offsets) {
             let found = layout.offsets.iter().find(|(symbol, _)| symbol == field).map(|(_, value)| value);
             assert_eq!(found, Some(expected), "{release}: {field}");
         }
         assert_eq!(layout.have_task_pt_regs, *have_task_pt_regs, "{release}: bpf_task_pt_regs");
-        // Each came with a release of Linux.
+        // A release of Linux added each of these.
         let version = release.split('.').map_while(|part| part.parse().ok()).take(2).collect::<Vec<u32>>();
         assert_eq!(layout.kfuncs.preempt.is_some(), version >= vec![6, 10], "{release}: bpf_preempt_disable");
         assert_eq!(layout.kfuncs.irq.is_some(), version >= vec![6, 14], "{release}: bpf_local_irq_save");
         assert_eq!(layout.preemptible_tracepoints, version >= vec![7, 0], "{release}: tracepoints");
-        assert_eq!(layout.probe_numbers, *probe_numbers, "{release}: pid.numbers has a stated length");
+        assert_eq!(
+            layout.probe_numbers, *probe_numbers,
+            "{release}: whether pid.numbers has a stated length"
+        );
         assert_eq!(layout.exit_has_group_dead, *exit_has_group_dead, "{release}: group_dead");
         assert_eq!(btf.array_len("task_struct", "comm"), Ok(16), "{release}: comm");
         assert_eq!(btf.array_len("pid", "numbers"), Ok(u32::from(*probe_numbers)), "{release}: pid.numbers");
@@ -227,14 +230,20 @@ fn the_layout_of_every_kernel_is_resolved() {
 }
 
 #[test]
-fn snapshots_of_every_kernel_are_taken_with_the_iterator_and_lack_nothing() {
+fn every_kernel_takes_complete_snapshots_with_the_iterator() {
     for Kernel { release, btf, snapshot_offsets, probe_numbers, .. } in KERNELS {
-        let btf = whole(btf).expect("an extract is whole");
+        let btf = parse_complete(btf).expect("parse the whole extract");
         let snapshots = btf_report(&btf, HookSet::Auto).expect("a judgement").snapshots;
         assert!(snapshots.missing.is_empty() && snapshots.losses.is_empty(), "{release}: {snapshots:#?}");
-        assert!(snapshots.has_files && snapshots.layout.has_ties(), "{release} finds what holds namespaces");
+        assert!(
+            snapshots.has_files && snapshots.layout.has_holders(),
+            "{release} finds the holders of namespaces"
+        );
         let layout = SnapshotLayout::resolve(&btf).expect("a layout");
-        assert_eq!(layout.probe_numbers, *probe_numbers, "{release}: pid.numbers has a stated length");
+        assert_eq!(
+            layout.probe_numbers, *probe_numbers,
+            "{release}: whether pid.numbers has a stated length"
+        );
         for (field, expected) in SNAPSHOT_FIELDS.iter().zip(snapshot_offsets) {
             let found = layout.offsets.iter().find(|(symbol, _)| symbol == field).map(|(_, value)| value);
             assert_eq!(found, Some(expected), "{release}: {field}");
@@ -243,9 +252,9 @@ fn snapshots_of_every_kernel_are_taken_with_the_iterator_and_lack_nothing() {
 }
 
 #[test]
-fn every_kernel_has_every_hook_with_the_prototype_that_is_relied_on() {
+fn every_kernel_has_every_hook_with_the_expected_prototype() {
     for Kernel { release, btf, exit_has_group_dead, .. } in KERNELS {
-        let btf = whole(btf).expect("an extract is whole");
+        let btf = parse_complete(btf).expect("parse the whole extract");
         let layout = Layout::resolve(&btf).expect("a layout");
         let hooks = hooks::all(&layout);
         let points = AttachPoints::of(&btf, &hooks).expect("attach points");
@@ -258,9 +267,9 @@ fn every_kernel_has_every_hook_with_the_prototype_that_is_relied_on() {
 }
 
 #[test]
-fn every_kernel_is_judged_to_run_in_every_set_of_hooks() {
+fn every_kernel_can_run_every_set_of_hooks() {
     for Kernel { release, btf, losses, .. } in KERNELS {
-        let btf = whole(btf).expect("an extract is whole");
+        let btf = parse_complete(btf).expect("parse the whole extract");
         for set in [HookSet::Auto, HookSet::Function, HookSet::Tracepoint] {
             let judgement = btf_report(&btf, set).expect("a judgement");
             assert!(judgement.runs(), "{release}, {set:?}: {judgement:#?}");
@@ -276,30 +285,30 @@ fn every_kernel_is_judged_to_run_in_every_set_of_hooks() {
     }
 }
 
-/// What a hook drifts into where the extract of a kernel is changed.
+/// How the prototype of a hook drifts after a change of the kernel's extract.
 fn drift(release: &str, name: &str, change: impl FnOnce(&mut Draft)) -> Option<Drift> {
     let mut draft = Kernel::named(release).draft();
     change(&mut draft);
     let bytes = draft.write();
-    let btf = whole(&bytes).expect("what a test changes is whole");
+    let btf = parse_complete(&bytes).expect("parse the changed extract");
     let hooks = hooks::all(&Layout::look_up(&btf).0);
     let points = AttachPoints::of(&btf, &hooks).expect("attach points");
     let is = |hook: &&Hook| hook.name == name;
-    hooks.iter().find(is).expect("a hook of that name").find(&points).err()
+    hooks.iter().find(is).expect("no hook has this name").find(&points).err()
 }
 
-/// The type of this name.
+/// The type with this name.
 fn entry<'d>(draft: &'d mut Draft, name: &str) -> &'d mut DraftType {
     draft.types.iter_mut().find(|entry| entry.name == name).unwrap_or_else(|| panic!("no type {name}"))
 }
 
-/// Where the type is that this one refers to.
+/// The index of the type that this one refers to.
 fn follow(from: &DraftType) -> usize {
     let Cell::Type(to @ 1..) = from.cell else { panic!("{from:?} refers to nothing") };
     to as usize - 1
 }
 
-/// The prototype of a function, or of a tracepoint by its typedef.
+/// The prototype of a function, or of a tracepoint (through its typedef).
 fn prototype<'d>(draft: &'d mut Draft, name: &str) -> &'d mut DraftType {
     const FUNC_PROTO: u32 = 13;
     let mut at = follow(entry(draft, name));
@@ -319,7 +328,7 @@ fn unchanged_prototypes_have_not_drifted() {
 }
 
 #[test]
-fn a_function_or_tracepoint_of_another_name_is_missing() {
+fn a_renamed_function_or_tracepoint_is_missing() {
     let rename = |name: &'static str| move |draft: &mut Draft| entry(draft, name).name.push_str("_2");
     for Kernel { release, .. } in KERNELS {
         assert_eq!(drift(release, "release_task", rename("release_task")), Some(Drift::Missing), "{release}");
@@ -335,12 +344,12 @@ fn expect_prototype(drift: Option<Drift>, signature: &str) {
             assert_eq!(found, signature);
             assert_ne!(found, expected);
         }
-        drift => panic!("another prototype is a drift: {drift:?}"),
+        drift => panic!("expected a drift of the prototype, not {drift:?}"),
     }
 }
 
 #[test]
-fn a_function_of_another_prototype_has_drifted() {
+fn a_function_with_another_prototype_has_drifted() {
     let add = |draft: &mut Draft| {
         let proto = prototype(draft, "release_task");
         proto.rows.push(proto.rows[0].clone());
@@ -380,23 +389,23 @@ fn a_tracepoint_may_gain_arguments_but_not_lose_or_swap_them() {
 }
 
 #[test]
-fn an_indispensable_hook_that_drifts_keeps_the_stream_from_running() {
+fn the_stream_does_not_run_if_a_required_hook_drifts() {
     let mut draft = Kernel::named("6.18.15").draft();
     entry(&mut draft, "btf_trace_sched_process_fork").name.push_str("_2");
     let bytes = draft.write();
-    let judgement = btf_report(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
+    let judgement = btf_report(&parse_complete(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
     assert!(!judgement.runs());
-    assert!(judgement.missing.is_empty(), "the layout is whole");
+    assert!(judgement.missing.is_empty(), "the layout is complete");
 }
 
 #[test]
-fn a_required_member_that_is_gone_is_missing_by_name() {
+fn a_missing_required_member_is_named() {
     let mut draft = Kernel::named("6.18.15").draft();
     for entry in draft.types.iter_mut().filter(|entry| entry.name == "pid_namespace") {
         entry.rows.retain(|row| row[0] != Cell::Name("child_reaper".to_owned()));
     }
     let bytes = draft.write();
-    let judgement = btf_report(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
+    let judgement = btf_report(&parse_complete(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
     assert!(!judgement.runs());
     let gone = BtfError::NoField { structure: "pid_namespace".into(), field: "child_reaper".into() };
     assert_eq!(judgement.missing, [gone]);
@@ -412,10 +421,10 @@ fn extracts_hold_only_requested_types() {
 }
 
 #[test]
-fn an_extract_cut_off_anywhere_is_an_error() {
+fn a_truncated_extract_is_an_error() {
     for Kernel { release, btf, .. } in KERNELS {
         for len in 0..btf.len() {
-            let error = whole(&btf[..len]).expect_err("a part of it");
+            let error = parse_complete(&btf[..len]).expect_err("the extract is truncated");
             let is_rejected = matches!(error, Unusable::Empty | Unusable::CutShort(_) | Unusable::Damaged(_));
             assert!(is_rejected, "{release}, {len} bytes: {error}");
         }
@@ -423,8 +432,8 @@ fn an_extract_cut_off_anywhere_is_an_error() {
 }
 
 #[test]
-fn the_btf_of_a_module_is_known() {
-    // Names and types of a module follow its kernel's, whose strings begin with the empty one.
+fn the_btf_of_a_module_is_recognised() {
+    // A module's names and types continue those of its kernel, whose strings begin with the empty one.
     let mut draft = Kernel::named("6.18.15").draft();
     draft.types.truncate(1);
     draft.types[0] = DraftType {
@@ -436,14 +445,14 @@ fn the_btf_of_a_module_is_known() {
         rows: Vec::new(),
     };
     let mut bytes = draft.write();
-    let error = whole(&bytes).expect_err("its kernel is missing");
+    let error = parse_complete(&bytes).expect_err("its kernel is missing");
     assert!(error.to_string().contains("refers to type 77000"), "{error}");
     *bytes.last_mut().expect("the empty string") = b'a';
-    assert_eq!(whole(&bytes).expect_err("its kernel is missing"), Unusable::Module);
+    assert_eq!(parse_complete(&bytes).expect_err("its kernel is missing"), Unusable::Module);
 }
 
 #[test]
-fn data_that_is_no_btf_is_named() {
+fn data_other_than_btf_is_recognised() {
     let mut kernel = vec![0; 0x300];
     kernel[0x202..0x206].copy_from_slice(b"HdrS");
     let mut swapped = Kernel::named("6.18.15").btf.to_vec();
@@ -451,17 +460,17 @@ fn data_that_is_no_btf_is_named() {
     let mut version = Kernel::named("6.18.15").btf.to_vec();
     version[2] = 2;
     let cases: [(&[u8], &str, &str); 8] = [
-        (b"", "empty", "copy it anew"),
+        (b"", "empty", "copy /sys/kernel/btf/vmlinux again"),
         (b"\x7fELF\x02\x01\x01", "ELF", "objcopy --dump-section .BTF=out"),
         (&kernel, "compressed kernel", "extract-vmlinux"),
         (b"\x28\xb5\x2f\xfd....", "zstd", "decompress"),
         (&swapped, "byte order", "x86-64"),
-        (&version, "version", "copy it anew"),
-        (b"root:x:0:0", "magic number", "copy it anew"),
-        (b"\x9f\xeb\x01\0", "cut short", "copy it anew"),
+        (&version, "version", "copy /sys/kernel/btf/vmlinux again"),
+        (b"root:x:0:0", "magic number", "copy /sys/kernel/btf/vmlinux again"),
+        (b"\x9f\xeb\x01\0", "cut short", "copy /sys/kernel/btf/vmlinux again"),
     ];
     for (bytes, what, remedy) in cases {
-        let error = whole(bytes).expect_err(what);
+        let error = parse_complete(bytes).expect_err(what);
         assert!(error.to_string().contains(what), "{what}: {error}");
         assert!(error.remedy().contains(remedy), "{what}: {}", error.remedy());
     }
@@ -469,20 +478,20 @@ fn data_that_is_no_btf_is_named() {
 
 proptest! {
     #[test]
-    fn damage_is_judged_without_a_panic(kernel in 0..KERNELS.len(), at: prop::sample::Index, bytes: [u8; 4]) {
+    fn damaged_btf_causes_no_panic(kernel in 0..KERNELS.len(), at: prop::sample::Index, bytes: [u8; 4]) {
         let mut damaged = KERNELS[kernel].btf.to_vec();
         let at = at.index(damaged.len());
         for (byte, damage) in damaged[at..].iter_mut().zip(bytes) {
             *byte = damage;
         }
-        // The stream's own way, and that of `check --btf`.
+        // Read it as the stream does, and then as `check --btf` does.
         if let Ok(btf) = Btf::parse(&damaged) {
             let _ = Layout::resolve(&btf);
             let _ = btf_report(&btf, HookSet::Auto);
         }
-        if let Ok(btf) = whole(&damaged) {
+        if let Ok(btf) = parse_complete(&damaged) {
             let _ = btf_report(&btf, HookSet::Tracepoint);
-            let _ = btf.to_draft().expect("what is whole can be read").write();
+            let _ = btf.to_draft().expect("read the whole BTF").write();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `check --btf` as a user runs it: its exit codes, and where its messages go.
+//! Runs `check --btf` like a user: its exit codes, and where its messages go.
 
 mod program;
 
@@ -16,18 +16,18 @@ fn check(args: &[&str], file: &Path) -> Output {
         .arg("--btf")
         .arg(file)
         .output()
-        .expect("pidns-trace runs")
+        .expect("run pidns-trace")
 }
 
 fn extract(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/btf").join(name)
 }
 
-/// A file with these contents, and the folder that it is gone with.
+/// A file with these contents, and its directory, which is removed on drop.
 fn file(contents: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a temporary directory");
+    let folder = tempfile::tempdir().expect("create a temporary directory");
     let file = folder.path().join("btf");
-    std::fs::write(&file, contents).expect("a temporary file");
+    std::fs::write(&file, contents).expect("write the file");
     (folder, file)
 }
 
@@ -40,16 +40,16 @@ fn expect(output: &Output, code: i32) -> (String, String) {
 }
 
 #[test]
-fn a_kernel_that_would_do_ends_with_0() {
+fn a_sufficient_kernel_exits_with_0() {
     let (table, stderr) = expect(&check(&[], &extract("7.3.4.btf")), 0);
     assert_eq!(stderr, "");
-    for start in ["release_task         ok       would take fentry: ", "attaching            unknown "] {
+    for start in ["release_task         ok       would use fentry: ", "attaching            unknown "] {
         assert!(table.lines().any(|line| line.starts_with(start)), "{start:?}: {table}");
     }
 }
 
 #[test]
-fn json_is_one_document_of_the_shape_that_check_has() {
+fn json_is_one_document_with_lines_and_verdicts() {
     let (json, _) = expect(&check(&["-o", "json", "--hooks", "tracepoint"], &extract("5.10.262.btf")), 0);
     let document: Value = serde_json::from_str(&json).expect("one document");
     assert_eq!(document["runs"], true, "{document}");
@@ -62,12 +62,12 @@ fn json_is_one_document_of_the_shape_that_check_has() {
 }
 
 #[test]
-fn other_data_than_kernel_btf_ends_with_4_and_a_remedy() {
+fn data_other_than_kernel_btf_exits_with_4_and_a_remedy() {
     let whole = std::fs::read(extract("6.18.15.btf")).expect("an extract");
     let cases: [(&[u8], &str, &str); 3] = [
-        (b"", "the file is empty", "copy it anew"),
+        (b"", "the file is empty", "copy /sys/kernel/btf/vmlinux again"),
         (b"\x7fELF", "ELF", "objcopy --dump-section .BTF=out"),
-        (&whole[..1_000], "cut short", "copy it anew"),
+        (&whole[..1_000], "cut short", "copy /sys/kernel/btf/vmlinux again"),
     ];
     for (contents, what, remedy) in cases {
         let (_folder, file) = file(contents);
@@ -81,7 +81,7 @@ fn other_data_than_kernel_btf_ends_with_4_and_a_remedy() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_ends_with_2() {
+fn an_unreadable_file_exits_with_2() {
     for (file, error) in [("/", "Is a directory"), ("/no/such/file", "No such file")] {
         let (stdout, stderr) = expect(&check(&[], Path::new(file)), 2);
         assert_eq!(stdout, "");

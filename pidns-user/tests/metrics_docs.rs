@@ -1,4 +1,4 @@
-//! docs/metrics.md and the program name the same metrics, with the same types and labels.
+//! Checks that docs/metrics.md and the program have the same metrics, with the same types and labels.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ type Metrics = BTreeMap<String, (String, Vec<String>)>;
 
 fn documented() -> Metrics {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md"));
-    let text = text.expect("the documentation is in the repository");
+    let text = text.expect("read docs/metrics.md");
     let table = text.lines().skip_while(|line| !line.starts_with("| name | type |")).skip(2);
     let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -23,7 +23,7 @@ fn documented() -> Metrics {
 #[test]
 fn the_documentation_and_the_program_have_the_same_metrics() {
     let mut documented = documented();
-    assert!(documented.len() > 40, "the table was found: {} rows", documented.len());
+    assert!(documented.len() > 40, "the table has only {} rows", documented.len());
     documented.retain(|name, _| !is_of_the_process(name));
     let known: Metrics = catalog::ALL
         .iter()
@@ -41,7 +41,7 @@ fn the_documentation_and_the_program_have_the_same_metrics() {
         assert_eq!(documented.get(name), Some(metric), "{name} in docs/metrics.md");
     }
     let undefined: Vec<_> = documented.keys().filter(|name| !known.contains_key(*name)).collect();
-    assert!(undefined.is_empty(), "documented, and not in the program: {undefined:?}");
+    assert!(undefined.is_empty(), "documented, but not in the program: {undefined:?}");
 }
 
 #[test]
@@ -50,6 +50,6 @@ fn names_follow_the_rules_of_prometheus() {
         let is_counter = metric.kind == Kind::Counter;
         assert_eq!(metric.name.ends_with("_total"), is_counter, "{}", metric.name);
         assert!(!metric.name.contains("_ns_"), "{} looks like nanoseconds", metric.name);
-        assert!(metric.help.ends_with('.'), "the help of {} is a sentence", metric.name);
+        assert!(metric.help.ends_with('.'), "the help of {} must be a sentence", metric.name);
     }
 }

@@ -1,5 +1,5 @@
-//! The JSON Schemas of docs/schema: all that the program prints of its recordings is as they say, they refuse what is not, and
-//! they have the fields of the documentation.
+//! Tests the JSON Schemas in docs/schema. They must accept everything that the program prints about its recordings,
+//! refuse anything else, and have the fields of the documentation.
 
 mod program;
 mod schemas;
@@ -25,7 +25,7 @@ fn documentation(page: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The JSON values of a text, one behind the other.
+/// The JSON values in a text, one after the other.
 #[track_caller]
 fn values(text: &str, place: &str) -> Vec<Value> {
     let values: Result<Vec<Value>, _> = Deserializer::from_str(text).into_iter().collect();
@@ -34,23 +34,23 @@ fn values(text: &str, place: &str) -> Vec<Value> {
     values
 }
 
-/// What the program prints with these arguments.
+/// Runs the program with these arguments. Returns its JSON output.
 #[track_caller]
 fn printed(args: &[&str]) -> Vec<Value> {
     let output =
         Command::new(program::path()).args(args).args(["-o", "json"]).current_dir(recordings()).output();
-    let output = output.expect("the program can be run");
+    let output = output.expect("run the program");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    // It says so with its exit code where it has some.
+    // `findings` exits with 1 if it has findings.
     let has_findings = args[0] == "findings" && output.status.code() == Some(1);
     assert!(output.status.success() || has_findings, "{args:?}: {}: {stderr}", output.status);
-    values(&String::from_utf8(output.stdout).expect("what it prints is text"), &args.join(" "))
+    values(&String::from_utf8(output.stdout).expect("the output is UTF-8"), &args.join(" "))
 }
 
 #[test]
 fn each_file_is_a_schema() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
-    let files = fs::read_dir(folder).expect("docs/schema is there");
+    let files = fs::read_dir(folder).expect("list docs/schema");
     let files = files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8"));
     let files: BTreeSet<String> = files.collect();
     assert_eq!(files, FILES.iter().map(|(name, _)| format!("{name}.schema.json")).collect());
@@ -65,35 +65,35 @@ fn each_line_of_the_recordings_is_an_event() {
     let schema = Schema::of("events");
     let mut kinds = BTreeSet::new();
     for name in ["nested.ndjson", "web.ndjson", "nested/replay.json"] {
-        let text = fs::read_to_string(recordings().join(name)).expect("the recording is there");
+        let text = fs::read_to_string(recordings().join(name)).expect("read the recording");
         for (index, event) in values(&text, name).iter().enumerate() {
             schema.check(event, &format!("{name}:{}", index + 1));
             kinds.insert(event["event"].as_str().expect("a name").to_owned());
         }
     }
-    assert!(kinds.len() >= 16, "the recordings have most events: {kinds:?}");
+    assert!(kinds.len() >= 16, "the recordings must have most kinds of events: {kinds:?}");
 }
 
 #[test]
-fn each_golden_document_is_as_its_schema_says() {
+fn each_golden_document_matches_its_schema() {
     let mut checked = BTreeSet::new();
-    for file in fs::read_dir(recordings().join("nested")).expect("the golden files are there") {
+    for file in fs::read_dir(recordings().join("nested")).expect("list the golden files") {
         let file = file.expect("a file").path();
         let name = file.file_name().and_then(|name| name.to_str()).expect("UTF-8");
         let Some((view, _)) = name.strip_suffix(".json").and_then(|name| name.split_once('-')) else {
             continue;
         };
         let (view, _) = FILES.iter().find(|(schema, _)| *schema == view).expect("each view has a schema");
-        let text = fs::read_to_string(&file).expect("a golden file can be read");
+        let text = fs::read_to_string(&file).expect("read the golden file");
         values(&text, name).iter().for_each(|value| Schema::of(view).check(value, name));
         checked.insert(*view);
     }
     assert_eq!(checked, BTreeSet::from(["explain", "pid", "ps", "tree"]));
 }
 
-/// All that there is in the recordings, at several moments: each namespace and each process.
+/// Tests each namespace and each process of the recordings, at several points in time.
 #[test]
-fn each_document_of_the_recordings_is_as_its_schema_says() {
+fn each_document_of_the_recordings_matches_its_schema() {
     let [tree, ps, pid] = ["tree", "ps", "pid"].map(Schema::of);
     let [explain, findings, events] = ["explain", "findings", "events"].map(Schema::of);
     let numbers = |list: &Value, get: fn(&Value) -> &Value| -> BTreeSet<String> {
@@ -126,13 +126,13 @@ fn each_document_of_the_recordings_is_as_its_schema_says() {
             events.check(&event, recording);
         }
     }
-    assert!(explained > 25, "{explained} explanations");
+    assert!(explained > 25, "only {explained} explanations");
 }
 
 #[test]
-fn each_kernels_check_is_as_its_schema_says() {
+fn each_kernels_check_matches_its_schema() {
     let schema = Schema::of("check");
-    let kernels = fs::read_dir(recordings().join("../btf")).expect("the BTF of kernels is there");
+    let kernels = fs::read_dir(recordings().join("../btf")).expect("list the BTF extracts");
     let kernels = kernels.map(|file| file.expect("a file").path());
     let kernels: Vec<_> = kernels.filter(|file| file.extension().is_some_and(|is| is == "btf")).collect();
     assert!(kernels.len() > 8, "{kernels:?}");
@@ -142,7 +142,7 @@ fn each_kernels_check_is_as_its_schema_says() {
     }
 }
 
-/// The places of all objects in a value, as pointers.
+/// The JSON pointers of all objects in a value.
 fn objects(value: &Value, place: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -156,11 +156,11 @@ fn objects(value: &Value, place: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Objects whose members are named by what they count.
+/// Objects that count by name: their members may have any name.
 const COUNTED: &[&str] = &["events", "hooks", "kernel", "lost", "states", "surprises", "swept", "untracked"];
 
 #[test]
-fn an_unknown_field_is_refused_wherever_it_is() {
+fn an_unknown_field_is_refused_in_every_object() {
     let mut tried = 0;
     for (schema, value) in examples() {
         let mut places = Vec::new();
@@ -170,15 +170,15 @@ fn an_unknown_field_is_refused_wherever_it_is() {
             let mut changed = value.clone();
             let object = changed.pointer_mut(&place).and_then(Value::as_object_mut).expect("an object");
             object.insert("undocumented".to_owned(), json!(1));
-            assert!(schema.problem(&changed).is_some(), "a field more at {place:?} of {value}");
+            assert!(schema.problem(&changed).is_some(), "accepted one more field at {place:?} of {value}");
             tried += 1;
         }
     }
-    assert!(tried > 100, "{tried} objects");
+    assert!(tried > 100, "only {tried} objects");
 }
 
 #[test]
-fn a_value_of_another_type_is_refused_wherever_it_is() {
+fn a_value_of_another_type_is_refused_everywhere() {
     let mut tried = 0;
     for (schema, value) in examples() {
         let mut places = Vec::new();
@@ -189,19 +189,22 @@ fn a_value_of_another_type_is_refused_wherever_it_is() {
                 let mut changed = value.clone();
                 let member = &mut changed.pointer_mut(&place).expect("the object")[name];
                 *member = if member.is_array() { json!(1.5) } else { json!([1.5]) };
-                assert!(schema.problem(&changed).is_some(), "another type at {place}/{name} of {value}");
+                assert!(
+                    schema.problem(&changed).is_some(),
+                    "accepted another type at {place}/{name} of {value}"
+                );
                 tried += 1;
             }
         }
     }
-    assert!(tried > 400, "{tried} values");
+    assert!(tried > 400, "only {tried} values");
 }
 
 #[test]
 fn an_event_without_a_required_field_is_refused() {
     let events = source("events");
     let schema = Schema::of("events");
-    let text = fs::read_to_string(recordings().join("web.ndjson")).expect("the recording is there");
+    let text = fs::read_to_string(recordings().join("web.ndjson")).expect("read the recording");
     let mut tried = 0;
     for event in examples_of(&text) {
         let name = event["event"].as_str().expect("a name");
@@ -213,11 +216,11 @@ fn an_event_without_a_required_field_is_refused() {
                 changed.as_object_mut().expect("an object").remove(field).is_some(),
                 "{field} of {event}"
             );
-            assert!(schema.problem(&changed).is_some(), "{name} without {field}");
+            assert!(schema.problem(&changed).is_some(), "accepted {name} without {field}");
             tried += 1;
         }
     }
-    assert!(tried > 80, "{tried} fields");
+    assert!(tried > 80, "only {tried} fields");
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn values_that_no_version_prints_are_refused() {
     let schema = Schema::of("events");
     let good = json!({"v": 1, "event": "stream.lost", "seq": 1, "time": "2026-11-29T08:00:00.000000001Z",
         "boot_ns": 5, "stage": "ring", "count": 2});
-    schema.check(&good, "the event that is changed");
+    schema.check(&good, "the unchanged event");
     for (field, value) in [
         ("v", json!(2)),
         ("event", json!("stream.found")),
@@ -243,16 +246,16 @@ fn values_that_no_version_prints_are_refused() {
     }
 }
 
-/// Of each kind of event the first, from a text.
+/// The first event of each kind in a text.
 fn examples_of(text: &str) -> Vec<Value> {
     let mut kinds = BTreeSet::new();
     let events = values(text, "a recording").into_iter();
     events.filter(|event| kinds.insert(event["event"].to_string())).collect()
 }
 
-/// Events and documents with their schemas, each valid.
+/// Valid events and documents, with their schemas.
 fn examples() -> Vec<(Schema, Value)> {
-    let text = fs::read_to_string(recordings().join("web.ndjson")).expect("the recording is there");
+    let text = fs::read_to_string(recordings().join("web.ndjson")).expect("read the recording");
     let mut examples: Vec<_> =
         examples_of(&text).into_iter().map(|event| (Schema::of("events"), event)).collect();
     for (view, name) in [
@@ -262,14 +265,14 @@ fn examples() -> Vec<(Schema, Value)> {
         ("explain", "explain-dead-namespace"),
     ] {
         let file = recordings().join("nested").join(format!("{name}.json"));
-        let text = fs::read_to_string(file).expect("the golden file is there");
+        let text = fs::read_to_string(file).expect("read the golden file");
         examples.extend(values(&text, name).into_iter().map(|value| (Schema::of(view), value)));
     }
     examples.iter().for_each(|(schema, value)| schema.check(value, "an example"));
     examples
 }
 
-/// The names in the first column of the first table behind a line that begins so.
+/// The names in the first column of the first table after a line with this start.
 #[track_caller]
 fn table(page: &str, start: &str) -> BTreeSet<String> {
     let text = documentation(page);
@@ -280,7 +283,7 @@ fn table(page: &str, start: &str) -> BTreeSet<String> {
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
     });
     let names: BTreeSet<String> = rows.collect();
-    assert!(!names.is_empty(), "{page} has no table behind {start:?}");
+    assert!(!names.is_empty(), "{page} has no table after {start:?}");
     names
 }
 
@@ -294,7 +297,7 @@ fn strings(list: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn events_are_those_of_the_program_and_of_the_documentation() {
+fn events_match_the_program_and_the_documentation() {
     let events = source("events");
     let known: BTreeSet<String> = Body::NAMES.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(strings(&events["properties"]["event"]["enum"]), known);
@@ -307,7 +310,7 @@ fn events_are_those_of_the_program_and_of_the_documentation() {
     assert_eq!(table("events.md", "## Every event"), names(&events["properties"]));
     for name in &known {
         let mut fields = names(&events["$defs"][name]["properties"]);
-        assert!(fields.remove("event"), "{name} says which event it is");
+        assert!(fields.remove("event"), "{name} must have the field event");
         assert_eq!(table("events.md", &format!("### {name}")), fields, "{name}");
     }
     let ids: BTreeSet<String> = Diagnosis::ALL.iter().map(|id| id.id().to_owned()).collect();
@@ -315,7 +318,7 @@ fn events_are_those_of_the_program_and_of_the_documentation() {
 }
 
 #[test]
-fn objects_have_the_fields_of_the_documentation() {
+fn objects_have_the_documented_fields() {
     let [events, objects] = ["events", "objects"].map(source);
     let of = |file: &Value, name: &str| names(&file["$defs"][name]["properties"]);
     for (start, fields) in [
@@ -346,7 +349,7 @@ fn objects_have_the_fields_of_the_documentation() {
     }
 }
 
-/// The same of the table with this heading, behind a line that begins so.
+/// The same for the table with this heading, after a line with this start.
 #[track_caller]
 fn table_at(page: &str, start: &str, heading: &str) -> BTreeSet<String> {
     let text = documentation(page);
@@ -361,12 +364,12 @@ fn table_at(page: &str, start: &str, heading: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn documents_have_the_fields_of_the_documentation() {
+fn documents_have_the_documented_fields() {
     let [objects, explain] = ["objects", "explain"].map(source);
     let [tree, ps] = ["tree", "ps"].map(source);
     let of = |object: &Value| names(&object["properties"]);
     let process = of(&objects["$defs"]["snapshot_process"]);
-    // A process of a snapshot has these of an event's, too.
+    // A process in a snapshot also has these fields of an event's process.
     let common = of(&objects["$defs"]["process"]);
     let more: BTreeSet<_> = table("snapshots.md", "**process** has");
     assert_eq!(&common | &more, process);
@@ -381,14 +384,14 @@ fn documents_have_the_fields_of_the_documentation() {
 
 #[test]
 fn every_object_is_closed_and_every_field_has_a_type() {
-    /// Goes through the subschemas of a schema.
+    /// Checks all subschemas of a schema.
     fn walk(schema: &Map<String, Value>, place: &str) {
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
             let is_part = place.starts_with("events/$defs/") && place.matches('/').count() == 2;
             let is_closed = ["additionalProperties", "unevaluatedProperties"]
                 .iter()
                 .any(|keyword| schema.get(*keyword) == Some(&json!(false)));
-            assert!(is_closed || is_part, "{place} takes any field");
+            assert!(is_closed || is_part, "{place} accepts any field");
             for required in schema.get("required").map(strings).unwrap_or_default() {
                 let is_of_all = place == "explain" && ["namespace", "process"].contains(&&*required);
                 assert!(properties.contains_key(&required) || is_of_all, "{place} requires {required}");
@@ -396,7 +399,7 @@ fn every_object_is_closed_and_every_field_has_a_type() {
             for (name, property) in properties {
                 let says =
                     ["$ref", "type", "const", "enum", "oneOf"].iter().any(|it| property.get(*it).is_some());
-                assert!(says, "{place}: {name} can be anything");
+                assert!(says, "{place}: {name} accepts anything");
             }
         }
         for (name, value) in schema {

@@ -1,7 +1,7 @@
-//! Every view of one recording, held against files: the files were read and found right.
+//! Compares every view of one recording with golden files, which were read and found right.
 //!
-//! It needs no kernel and no privilege: the recording (recordings/nested.sh plays what it records) is read by the real
-//! program. `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files anew; read the difference then.
+//! It needs no kernel and no privilege: the real program reads the recording, which recordings/nested.sh makes.
+//! `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files again. Read the difference then.
 
 mod program;
 mod pty;
@@ -13,39 +13,39 @@ use std::{
     process::Command,
 };
 
-/// The recording, below tests/recordings. What views make of it is in a folder of its name.
+/// The recording in tests/recordings. The golden files are in a directory with its name.
 const RECORDING: &str = "nested.ndjson";
 
-/// A moment at which all of it is alive.
+/// A point in time at which everything in it is alive.
 const ALIVE: &str = "+2s";
 
-// Who is in it.
-/// A namespace that a file alone holds.
+// The namespaces and processes in the recording.
+/// A namespace that only a file holds.
 const HELD: &str = "4026532177";
 /// The namespace of a shell.
 const SHELLS: &str = "4026532179";
-/// One within it.
+/// A nested namespace.
 const NESTED: &str = "4026532180";
-/// One whose PID 1 has ended, to which a fork is refused.
+/// A namespace whose PID 1 has ended, so a fork is refused.
 const REFUSING: &str = "4026532181";
 /// The shell.
 const SHELL: &str = "17259";
-/// Its child that does not reap.
+/// The shell's child that does not reap.
 const NEGLIGENT: &str = "17261";
-/// The zombie that it leaves.
+/// The zombie of that child.
 const ZOMBIE: &str = "17262";
-/// The process of the inner namespace.
+/// The process in the nested namespace.
 const INNERMOST: &str = "17263";
-/// Who came in by nsenter.
+/// A process that joined with nsenter.
 const JOINED: &str = "17283";
-/// Whose fork was refused.
+/// A process whose fork was refused.
 const REFUSED: &str = "17288";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings")
 }
 
-/// What the program prints, and its exit code.
+/// Runs the program. Returns its output and exit code.
 fn run(args: &[&str]) -> (String, String, Option<i32>) {
     let output = Command::new(program::path())
         .args(args)
@@ -53,12 +53,12 @@ fn run(args: &[&str]) -> (String, String, Option<i32>) {
         .env("TZ", "UTC")
         .env("NO_COLOR", "1")
         .output()
-        .expect("the program can be run");
-    let text = |bytes| String::from_utf8(bytes).expect("what it prints is text");
+        .expect("run the program");
+    let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
     (text(output.stdout), text(output.stderr), output.status.code())
 }
 
-/// Holds what the program prints of the recording against the file of this name.
+/// Compares the program's output for the recording with this golden file.
 #[track_caller]
 fn expect(golden: &str, args: &[&str]) {
     let of_recording = match args {
@@ -70,7 +70,7 @@ fn expect(golden: &str, args: &[&str]) {
     compare(golden, args, stdout);
 }
 
-/// The same of what it shows on terminals of these widths.
+/// The same for its output on terminals of these widths.
 #[track_caller]
 fn expect_on_terminals(golden: &str, args: &[&str]) {
     let file = folder().join(RECORDING);
@@ -88,32 +88,32 @@ fn expect_on_terminals(golden: &str, args: &[&str]) {
 fn compare(golden: &str, args: &[&str], stdout: String) {
     let file = folder().join(RECORDING.trim_end_matches(".ndjson")).join(golden);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::create_dir_all(file.parent().expect("a file is in a folder")).expect("a folder can be made");
-        fs::write(&file, stdout).expect("a golden file can be written");
+        fs::create_dir_all(file.parent().expect("the file has a directory")).expect("create the directory");
+        fs::write(&file, stdout).expect("write the golden file");
         return;
     }
     let golden = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     if stdout != golden {
         panic!(
-            "{args:?} prints another text than {} (- is the file, + what is printed; UPDATE_GOLDEN=1 writes it anew):\n{}",
+            "{args:?} does not print the text in {} (-: the file, +: the output; UPDATE_GOLDEN=1 writes the file again):\n{}",
             file.display(),
             difference(&golden, &stdout)
         );
     }
 }
 
-/// As text and as JSON.
+/// Compares both text and JSON.
 #[track_caller]
 fn expect_both(golden: &str, args: &[&str]) {
     expect(&format!("{golden}.txt"), args);
     expect(&format!("{golden}.json"), &[args, &["-o", "json"]].concat());
 }
 
-/// What differs, line by line, with the lines around it.
+/// The different lines, with the lines around them.
 fn difference(before: &str, after: &str) -> String {
     const AROUND: usize = 2;
     let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    // How long the longest common part of what is left is, from each place on.
+    // The length of the longest common subsequence from each position on.
     let mut common = vec![vec![0u32; after.len() + 1]; before.len() + 1];
     for (i, old) in before.iter().enumerate().rev() {
         for (j, new) in after.iter().enumerate().rev() {

@@ -1,4 +1,5 @@
-//! The web server of a process that has no file descriptor left. A test program of its own: the limit is the process's.
+//! Tests the web server of a process that has no file descriptor left. It is a separate test program, because the
+//! limit applies to the process.
 
 use std::{
     fs::File,
@@ -40,20 +41,20 @@ fn start() -> SocketAddr {
         landing: Landing::default(),
         limits: Limits::default(),
     })
-    .expect("the server listens");
+    .expect("start the server");
     let address = server.addresses()[0];
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(server.run(Arc::new(Empty), std::future::pending())).expect("the server goes on");
+        runtime.block_on(server.run(Arc::new(Empty), std::future::pending())).expect("the server runs");
     });
     address
 }
 
-/// Connects and asks for /healthz. The answer is awaited for half a second only.
+/// Connects and requests /healthz. A read waits for the answer for at most half a second.
 fn ask(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the kernel takes the connection");
-    stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the request is sent");
+    let mut stream = TcpStream::connect(address).expect("connect to the server");
+    stream.set_read_timeout(Some(Duration::from_millis(500))).expect("set the timeout");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("send the request");
     stream
 }
 
@@ -64,7 +65,7 @@ fn read_status(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 #[test]
-fn a_server_without_descriptors_closes_an_idle_connection_or_waits_until_there_are_some() {
+fn a_server_without_descriptors_closes_an_idle_connection_or_waits_for_one() {
     let address = start();
     assert_eq!(read_status(&mut ask(address)).unwrap(), "HTTP/1.1 200 OK");
     thread::sleep(Duration::from_millis(200));
@@ -76,10 +77,10 @@ fn a_server_without_descriptors_closes_an_idle_connection_or_waits_until_there_a
     assert_eq!(read_status(&mut first).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     files.pop();
     assert_eq!(read_status(&mut first).unwrap(), "HTTP/1.1 200 OK");
-    // Again none is left, but the first connection is idle now: it has to go.
+    // No descriptor is free again, but the first connection is idle now, so the server must close it.
     files.pop();
     let mut second = ask(address);
     assert_eq!(read_status(&mut second).unwrap(), "HTTP/1.1 200 OK");
     let mut rest = Vec::new();
-    first.read_to_end(&mut rest).expect("the server has closed it");
+    first.read_to_end(&mut rest).expect("the server closed the connection");
 }

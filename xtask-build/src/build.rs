@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the binary, and a check of the eBPF objects inside it.
+//! `cargo xtask build`: builds the program and checks the eBPF objects inside it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,16 @@ use anyhow::Result;
 
 use crate::{panics, setup, setup::Ready, shell, workspace};
 
-/// The names of the eBPF objects that ship, binaries of pidns-ebpf.
+/// The eBPF objects that ship. Each is a binary of pidns-ebpf.
 const OBJECTS: [&str; 2] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf"];
 
 /// Build pidns-trace, set-up included.
 ///
-/// The result is target/release/pidns-trace: one file, with the eBPF objects inside. The objects are then searched for
-/// panics. The kernel's verifier would refuse those when the tool starts, without the place.
+/// The result is target/release/pidns-trace: one file that contains the eBPF objects. Then the objects are searched
+/// for panics. The kernel's verifier would refuse an object with a panic when the tool starts, without naming the
+/// place.
 ///
-/// Always a release build: the verifier judges the optimised code.
+/// The build is always a release build, because the verifier checks the optimised code.
 #[derive(clap::Args)]
 pub struct Args {}
 
@@ -25,9 +26,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What a build has made.
+/// The result of a build.
 pub struct Built {
-    /// What it was built with.
+    /// The toolchain that built it.
     pub ready: Ready,
     /// The program.
     pub binary: PathBuf,
@@ -38,7 +39,7 @@ pub fn build() -> Result<Built> {
     build_with(setup::ready()?)
 }
 
-/// Builds and checks.
+/// Builds and checks, without the set-up.
 pub fn build_with(ready: Ready) -> Result<Built> {
     let mut cargo = ready.cargo("build");
     shell::run(cargo.args(["--release", "--package", "pidns-user"]))?;
@@ -48,9 +49,9 @@ pub fn build_with(ready: Ready) -> Result<Built> {
     Ok(Built { ready, binary: target_dir.join("release/pidns-trace") })
 }
 
-/// Checks the eBPF objects that were built in this target folder.
+/// Checks the eBPF objects in this target directory.
 pub fn check_objects(target_dir: &Path) -> Result<()> {
-    // The build script of pidns-user has them built in this folder, for all profiles.
+    // The build script of pidns-user builds them in this directory, for all profiles.
     let objects = target_dir.join("ebpf/bpfel-unknown-none/ebpf");
     for object in OBJECTS {
         panics::check(&objects.join(object))?;

@@ -1,6 +1,7 @@
-//! From a bare machine to the program: the commands `setup`, `build` and `run` of `cargo xtask`.
+//! The commands `setup`, `build` and `run` of `cargo xtask`: they lead from a bare machine to the program.
 //!
-//! They are a crate of their own so that a first build compiles little before it begins. The other commands are in xtask.
+//! They have their own crate so that a first build has little to compile before it begins. The other commands are in
+//! xtask.
 
 pub mod build;
 mod linker;
@@ -25,7 +26,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// Carries the command out.
+    /// Runs the command.
     pub fn main(self) -> Result<()> {
         match self {
             Self::Setup(args) => setup::main(&args),

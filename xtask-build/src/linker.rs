@@ -1,4 +1,4 @@
-//! bpf-linker: is it there, and does it read what the compiler writes.
+//! Checks that bpf-linker is installed and reads what the compiler writes.
 
 use std::{fmt, fs, path::Path, process::Command};
 
@@ -6,20 +6,20 @@ use object::{Object as _, ObjectSection as _};
 
 use crate::{shell, version::Version};
 
-/// The LLVM of the bpf-linker that setup installs: that of Debian's rustc.
+/// The LLVM version of the bpf-linker that setup installs. Debian's rustc has the same.
 pub(crate) const LLVM: u32 = 22;
 
-/// The bpf-linker that setup installs.
+/// The version of bpf-linker that setup installs.
 const INSTALLED: &str = "0.13.0";
 
-/// The oldest that links the object.
+/// The oldest version that links the object.
 const MINIMUM: Version = Version::new(0, 13, 0);
 
 /// A bpf-linker that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Linker {
     pub(crate) version: Version,
-    /// The major version of its LLVM; unknown if it is linked statically.
+    /// The major version of its LLVM. `None` if it is linked statically.
     pub(crate) llvm: Option<u32>,
 }
 
@@ -30,14 +30,15 @@ impl fmt::Display for Linker {
 }
 
 impl Linker {
-    /// The bpf-linker on the search path; nothing if there is none, or it does not run.
+    /// The bpf-linker on the search path. `None` if there is none, or if it does not run.
     pub(crate) fn find() -> Option<Self> {
         let file = shell::find("bpf-linker")?;
         let version = parse_version(&shell::ask(Command::new(&file).arg("--version"))?)?;
         Some(Self { version, llvm: llvm_of(&file) })
     }
 
-    /// Whether it links what a compiler with that LLVM writes. LLVM reads the bitcode of older versions only.
+    /// Whether it can link the output of a compiler with this LLVM. LLVM reads only bitcode of its own or an older
+    /// version.
     pub(crate) fn reads(&self, compiler: Version) -> bool {
         self.version >= MINIMUM && self.llvm.is_none_or(|llvm| llvm >= compiler.major)
     }
@@ -49,13 +50,13 @@ pub(crate) fn install() -> Command {
     let mut cargo = shell::command("cargo");
     cargo
         .args(["install", "bpf-linker", "--version", INSTALLED, "--locked"])
-        // Its default is a newer LLVM than Debian's.
+        // By default it takes a newer LLVM than Debian's.
         .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
         .env(format!("LLVM_SYS_{LLVM}1_PREFIX"), &prefix)
         .env("LLVM_PREFIX", &prefix)
         .env("PATH", shell::path_with(&format!("{prefix}/bin")));
     if shell::cargo_bin().is_some_and(|bin| bin.join("bpf-linker").exists()) {
-        // One that is too old or does not run; cargo would call it installed.
+        // The installed one is too old or does not run, but cargo would call it installed.
         cargo.arg("--force");
     }
     cargo
@@ -65,7 +66,7 @@ fn parse_version(output: &str) -> Option<Version> {
     Version::parse(output.trim().strip_prefix("bpf-linker")?.trim_start())
 }
 
-/// The LLVM that the program loads. It has no option that prints it, but the names of its libraries do.
+/// The LLVM that the program loads. No option prints it, but the names of its libraries contain it.
 fn llvm_of(program: &Path) -> Option<u32> {
     let bytes = fs::read(program).ok()?;
     let file = object::File::parse(&*bytes).ok()?;
@@ -96,12 +97,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unknown_llvm_is_taken_on_trust() {
+    fn a_linker_with_an_unknown_llvm_is_accepted() {
         assert!(linker("0.13.0", None).reads(Version::new(22, 1, 8)));
     }
 
     #[test]
-    fn an_old_linker_is_not_good_enough_whatever_its_llvm() {
+    fn an_old_linker_is_refused_even_with_a_new_llvm() {
         assert!(!linker("0.12.9", Some(23)).reads(Version::new(22, 1, 8)));
     }
 
@@ -112,7 +113,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_librarys_name_has_its_llvm_version() {
+    fn the_llvm_version_is_read_from_a_librarys_name() {
         assert_eq!(llvm_of_library("libLLVM.so.22.1"), Some(22));
         assert_eq!(llvm_of_library("libLLVM-19.so"), Some(19));
         assert_eq!(llvm_of_library("libLLVM.so.22.1-rust-1.95.0-stable"), Some(22));

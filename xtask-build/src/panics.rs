@@ -1,8 +1,9 @@
 //! Finds code that can panic in an eBPF object, and its source line.
 //!
-//! rustc puts a panic wherever it cannot prove that an index is in bounds or an `Option` is some. An eBPF program has
-//! nothing to panic with: a call that never returns is left, or an endless loop. The verifier refuses both ("last insn is not
-//! an exit or jmp", "infinite loop detected"), but only when the program is loaded, and without the place. The object has it.
+//! rustc emits a panic wherever it cannot prove that an index is in bounds or an `Option` is `Some`. An eBPF program
+//! has no way to panic: the panic becomes a call that never returns, or an endless loop. The verifier refuses both
+//! ("last insn is not an exit or jmp", "infinite loop detected"), but only when the program is loaded, and without
+//! naming the place. The object contains the place.
 
 mod calls;
 mod lines;
@@ -17,7 +18,7 @@ use self::{
     lines::{Line, Lines},
 };
 
-/// Fails with the places of the panics, if the object has any.
+/// Fails with the places of the panics if the object has any.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("cannot read the eBPF object {}", path.display()))?;
     let panics = find(&bytes).with_context(|| format!("cannot check the eBPF object {}", path.display()))?;
@@ -33,12 +34,12 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A panic, and where it comes from.
+/// A panic and its place.
 #[derive(Debug, PartialEq, Eq)]
 struct Panic {
     /// The function of `core` that panics.
     what: String,
-    /// The function that calls it, and its source line as far as the object has it.
+    /// The function that calls it, and its source line if the object has it.
     at: Option<(String, Option<Line>)>,
 }
 
@@ -48,7 +49,7 @@ impl fmt::Display for Panic {
         match at {
             Some((function, Some(line))) => write!(f, "{what} from {function} {line}"),
             Some((function, None)) => write!(f, "{what} from {function}"),
-            None => write!(f, "{what} is in the object, and no call of it is seen"),
+            None => write!(f, "{what} is in the object, but no call of it was found"),
         }
     }
 }
@@ -60,7 +61,7 @@ fn find(bytes: &[u8]) -> Result<Vec<Panic>> {
     let file = object::File::parse(bytes).context("not an object file")?;
     let code = Code::read(&file)?;
     let section = |name| file.section_by_name(name).and_then(|section| section.data().ok());
-    // Line numbers are a help, not a condition.
+    // Line numbers help, but the check works without them.
     let lines = Lines::read(section(".BTF"), section(".BTF.ext")).unwrap_or_default();
     Ok(panics_in(&code, &lines))
 }
@@ -70,7 +71,7 @@ fn panics_in(code: &Code, lines: &Lines) -> Vec<Panic> {
     for call in &code.calls {
         let caller = &code.functions[call.caller];
         let what = call.callee.as_deref().unwrap_or("an endless loop (an inlined panic)");
-        // A panic calls others on its way; only where it begins is of interest.
+        // A panic calls further panic functions. Report only the first call.
         if call.callee.as_deref().is_none_or(is_panic) && !is_panic(&caller.name) {
             let line = lines.of(&caller.section, caller.start, call.offset);
             panics.push(Panic { what: what.to_owned(), at: Some((caller.name.clone(), line)) });
@@ -87,8 +88,8 @@ fn panics_in(code: &Code, lines: &Lines) -> Vec<Panic> {
 fn is_panic(name: &str) -> bool {
     // The handler is compiled under this name, regardless of its name in the source.
     name.ends_with("rust_begin_unwind")
-        // core::panicking::…, core::option::unwrap_failed, core::slice::index::slice_index_fail, …: it is core's custom to
-        // name them so.
+        // core::panicking::…, core::option::unwrap_failed, core::slice::index::slice_index_fail, …: core's panicking
+        // functions follow this naming.
         || name.strip_prefix("core::").is_some_and(|path| {
             path.split("::").any(|part| part.starts_with("panic") || part.ends_with("_fail") || part.ends_with("_failed"))
         })
@@ -140,7 +141,7 @@ mod tests {
     fn an_unwrap_is_found_near_its_line() {
         let panics = fixture();
         let unwrap = panics.iter().find(|panic| panic.what.contains("unwrap")).expect("unwrapped unwraps");
-        // One line off: the panic's own line is in core, and the one before it is the function's end.
+        // It is one line off: the panic's own line is in core, and the line before it is the end of the function.
         assert_eq!(unwrap.to_string(), "core::option::unwrap_failed from unwrapped near ./src/main.rs:48");
     }
 
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_without_panics_is_not_named() {
+    fn a_function_without_panics_is_not_reported() {
         assert_eq!(panics_of("clean"), []);
     }
 
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stub_is_not_taken_for_a_clean_object() {
+    fn an_empty_object_is_refused() {
         let error = find(b"").expect_err("an empty object");
         assert!(error.to_string().contains("AYA_BUILD_SKIP"), "{error}");
         find(b"not an object").expect_err("no object at all");

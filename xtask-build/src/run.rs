@@ -11,7 +11,7 @@ use crate::{
 
 /// Build pidns-trace and run it, set-up included
 ///
-/// It loads eBPF programs, so it runs through sudo unless you are root. Its stdout is all that comes on stdout.
+/// It loads eBPF programs, so it runs through sudo unless you are root. Only pidns-trace writes to stdout.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo xtask run -- --duration 5s -o json")]
 pub struct Args {

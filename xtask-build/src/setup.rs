@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: inspects the machine, plans what it lacks, and installs that.
+//! `cargo xtask setup`: inspects the machine, plans the missing parts, and installs them.
 
 mod machine;
 mod plan;
@@ -17,19 +17,21 @@ use plan::plan;
 
 /// Install what is missing to build and test pidns-trace.
 ///
-/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what guests take. Whatever is
-/// there already stays as it is; each command is printed before it runs. Of container runtimes and Prometheus, whose packages
-/// start daemons, it keeps those that it installs itself from being started, now and at boot.
+/// The result is a Rust toolchain that builds eBPF objects, bpf-linker, the programs that the tests run, and those
+/// that guests need. Setup changes nothing that is installed already, and prints each command before it runs. The
+/// packages of container runtimes and Prometheus start daemons: if setup installs them, it keeps their daemons from
+/// starting, now and at boot.
 ///
 /// The toolchain is rustup's `nightly` if that has the component rust-src, else Debian's packages, which rustup then
-/// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
-/// updates a toolchain through rustup: which ones you have is up to you.
+/// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another toolchain of rustup. Setup never installs or updates
+/// a toolchain through rustup: that choice is yours.
 ///
-/// build, run, test, vm, bench and dist start with this by themselves; all but vm do without what guests take, all but test
-/// without Prometheus, Node.js and npm, and all but test and dist without container runtimes.
+/// The commands build, run, test, scenarios, vm, bench and dist start with this set-up. Only vm and bench --vm install
+/// what guests need, only test and scenarios install Prometheus, Node.js and npm, and only test, scenarios and dist
+/// install container runtimes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only print what would be run
+    /// Only print the commands
     #[arg(long)]
     dry_run: bool,
 }
@@ -44,45 +46,45 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Sets up what is missing, and prints what is in use.
+/// Sets up the missing parts, and prints the toolchain in use.
 pub fn ready() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Build)?)?.carry_out()
 }
 
-/// As `ready`, and the container runtimes, Prometheus and Node.js that the tests use too.
+/// Like `ready`, and also sets up the container runtimes, Prometheus and Node.js for the tests.
 pub fn ready_for_tests() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Tests)?)?.carry_out()
 }
 
-/// As `ready`, and what guests take too.
+/// Like `ready`, and also sets up what guests need.
 pub fn ready_for_guests() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Guests)?)?.carry_out()
 }
 
-/// As `ready`, and what packages are checked and tried with.
+/// Like `ready`, and also sets up the programs that check and try packages.
 pub fn ready_for_packages() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Packages)?)?.carry_out()
 }
 
-/// What the object is built with.
+/// The toolchain that builds the eBPF object.
 pub struct Ready {
     toolchain: Toolchain,
     linker: Linker,
-    /// Whether the build script of pidns-user has to be given that toolchain.
+    /// Whether the build script of pidns-user must be told the toolchain.
     name_toolchain: bool,
 }
 
 impl Ready {
-    /// `cargo SUBCOMMAND`, for the user-space crates and with them the eBPF object.
+    /// `cargo SUBCOMMAND` for the user-space crates, and with them the eBPF object.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = shell::command("cargo");
         cargo.arg(subcommand);
-        // Not always: the script runs again, and pidns-user compiles again, whenever the variable changes, as it
-        // would between this and the user's own `cargo build`.
+        // Set it only if needed: whenever the variable changes, the build script runs again and pidns-user compiles
+        // again. It would change between this build and the user's own `cargo build`.
         if self.name_toolchain {
             cargo.env(toolchain::TOOLCHAIN_VAR, &self.toolchain.name);
         }
-        // An object that was skipped is an empty stub, and what comes next would run it or check it.
+        // With this variable the build makes an empty object, which the next step would run or check.
         cargo.env_remove("AYA_BUILD_SKIP");
         cargo
     }
@@ -94,7 +96,7 @@ impl fmt::Display for Ready {
     }
 }
 
-/// Checks again: what was installed must answer, and what was there before must not stand in its way.
+/// Checks the result: a new installation must run, and older ones must not be found before it.
 fn verify(name: &str) -> Result<Ready> {
     let toolchain = toolchain::probe(name).with_context(|| {
         format!("`rustup run {name} rustc -vV` still fails: run it by hand to see why, then run this command again")

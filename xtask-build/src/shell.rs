@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// `PATH`, and on it the folder of `cargo install`, where setup puts bpf-linker: a fresh rustup may not be on `PATH`
-/// yet.
+/// `PATH`, extended by the directory of `cargo install`. Setup puts bpf-linker there, and a fresh rustup may not have
+/// it on `PATH` yet.
 static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
     let path = env::var_os("PATH").unwrap_or_default();
     match cargo_bin() {
@@ -23,12 +23,12 @@ static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
     }
 });
 
-/// The folder that `cargo install` installs into.
+/// The directory that `cargo install` installs into.
 pub fn cargo_bin() -> Option<PathBuf> {
     Some(cargo_home()?.join("bin"))
 }
 
-/// Where cargo keeps what it downloads and installs.
+/// The directory of cargo's downloads and installations.
 pub fn cargo_home() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     home.or_else(|| Some(env::home_dir()?.join(".cargo")))
@@ -44,12 +44,12 @@ fn prepend(dir: &OsStr, path: &OsStr) -> OsString {
     joined
 }
 
-/// `PATH` for a command that must find `dir`'s programs before all others.
+/// A `PATH` for a command that must find the programs of `dir` before all others.
 pub fn path_with(dir: &str) -> OsString {
     prepend(OsStr::new(dir), &SEARCH_PATH)
 }
 
-/// A command that finds its program, and whatever that starts, on the search path.
+/// A command that searches for its program on the search path. Its own child processes do the same.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     if env::var_os("PATH").as_ref() != Some(&*SEARCH_PATH) {
@@ -58,26 +58,26 @@ pub fn command(program: &str) -> Command {
     command
 }
 
-/// The program's file, if the search path has it.
+/// The program's file, if it is on the search path.
 pub fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&*SEARCH_PATH).map(|dir| dir.join(program)).find(|file| {
         file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     })
 }
 
-/// Who runs this, as far as commands that need root are concerned.
+/// How this process can run commands as root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
     /// The user is root.
     Root,
     /// The user becomes root through sudo.
     Sudo,
-    /// Neither root nor able to become it.
+    /// The user is not root, and sudo is missing.
     None,
 }
 
 impl Privilege {
-    /// That of this process.
+    /// The privilege of this process.
     pub fn here() -> Self {
         // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
         if unsafe { libc::geteuid() } == 0 {
@@ -89,7 +89,7 @@ impl Privilege {
         }
     }
 
-    /// The commands as root: themselves, or behind `sudo`.
+    /// Makes the commands run as root: unchanged for root, else through `sudo`.
     pub fn root<const N: usize>(self, commands: [Command; N]) -> Result<[Command; N]> {
         match self {
             Self::Root => Ok(commands),
@@ -103,8 +103,8 @@ impl Privilege {
     }
 }
 
-/// The command behind `sudo`. One with an environment of its own gets that; one without gets the user's (`RUST_LOG`,
-/// …), which is not for apt-get: sudo's rules may let a user run that and yet refuse `-E`.
+/// Runs the command through `sudo`. A command that sets variables gets only those. Any other gets the user's
+/// environment (`RUST_LOG`, …). apt-get must not: sudo's rules may allow apt-get but refuse `-E`.
 fn sudo(command: &Command) -> Command {
     let mut sudo = Command::new("sudo");
     let mut assignments = assignments(command).peekable();
@@ -119,7 +119,7 @@ fn sudo(command: &Command) -> Command {
     sudo
 }
 
-/// What the command adds to the environment.
+/// The variables that the command adds to the environment.
 fn assignments(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
     command.get_envs().filter_map(|(name, value)| Some((name, value?)))
 }
@@ -129,7 +129,7 @@ pub fn describe(command: &Command) -> String {
     let inherited = env::var_os("PATH").unwrap_or_default();
     let mut words = Vec::new();
     for (name, value) in assignments(command) {
-        // The user's own shell has the rest of PATH.
+        // The user's own shell has the rest of PATH already.
         let before = value.as_bytes().strip_suffix(inherited.as_bytes()).filter(|_| !inherited.is_empty());
         let value = match before {
             Some(before) if name == "PATH" => {
@@ -144,7 +144,7 @@ pub fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Quotes for a POSIX shell, where it has to be.
+/// Quotes a word for a POSIX shell if that is necessary.
 fn quote(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_alphanumeric() || "-_=+:,./@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -158,7 +158,7 @@ fn print(command: &Command) {
     eprintln!("$ {}", describe(command));
 }
 
-/// Prints the command, runs it, and fails if it does. Its stdout goes to stderr.
+/// Prints the command and runs it. Returns an error if the command fails. Its stdout goes to stderr.
 pub fn run(command: &mut Command) -> Result<()> {
     print(command);
     let status = command
@@ -172,15 +172,16 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Prints the command and becomes it: its output, its signals and its exit code are this process's. Comes back only
-/// if it cannot be started.
+/// Prints the command and replaces this process with it, so output, signals and exit code are the command's. Returns
+/// only if the command cannot be started.
 pub fn exec(command: &mut Command) -> Result<()> {
     print(command);
     let error = command.exec();
     Err(error).with_context(|| format!("cannot start `{}`", describe(command)))
 }
 
-/// What the command prints on stdout, or nothing if it cannot be started or fails. For asking, so it is not printed.
+/// The command's stdout. `None` if it cannot be started or fails. The command is not printed, because it changes
+/// nothing.
 pub fn ask(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn sudo_keeps_a_commands_environment_or_the_users() {
+    fn sudo_keeps_the_commands_environment_or_else_the_users() {
         let commands = Privilege::Sudo.root([apt(), Command::new("target/release/pidns-trace")]);
         assert_eq!(
             commands.expect("sudo is there").map(|command| describe(&command)),
@@ -244,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn asking_a_program_that_is_not_there_is_no_error() {
+    fn asking_a_missing_program_gives_none() {
         assert_eq!(ask(&mut Command::new("/nonexistent/program")), None);
         assert_eq!(ask(&mut Command::new("false")), None);
         assert_eq!(ask(Command::new("echo").arg("yes")).as_deref(), Some("yes\n"));
     }
 
     #[test]
-    fn the_search_path_is_searched_for_programs_only() {
+    fn only_programs_are_found_on_the_search_path() {
         assert!(find("sh").is_some());
         assert_eq!(find("no-such-program-anywhere"), None);
     }

@@ -1,9 +1,9 @@
-//! Which Rust toolchain builds the eBPF object.
+//! Chooses the Rust toolchain that builds the eBPF object.
 //!
-//! The object is built with `-Z build-std=core`, which takes the sources of `core` and a compiler that accepts `-Z`:
-//! either a nightly with the component rust-src, or Debian's rustc (which is stable; the build script of pidns-user
-//! sets `RUSTC_BOOTSTRAP` for it), linked into rustup under a name of its own since the build script asks rustup for it.
-//! Neither is fetched through rustup: which toolchains a machine has is its user's choice.
+//! The object is built with `-Z build-std=core`. That needs the sources of `core` and a compiler that accepts `-Z`. A
+//! nightly with the component rust-src has both. Debian's rustc works too: it is stable, so the build script of
+//! pidns-user sets `RUSTC_BOOTSTRAP`. It is linked into rustup under its own name, because the build script gets it
+//! from rustup. Neither is downloaded through rustup: the user chooses which toolchains the machine has.
 
 use std::{
     env, fmt,
@@ -15,16 +15,16 @@ use anyhow::{Result, bail};
 
 use crate::{linker, linker::Linker, shell, version::Version};
 
-/// Names the toolchain to use in place of a search for one. The build script of pidns-user reads it too.
+/// Names the toolchain to use, which skips the search. The build script of pidns-user reads it too.
 pub(crate) const TOOLCHAIN_VAR: &str = "PIDNS_BPF_TOOLCHAIN";
 
 /// rustup's name for Debian's toolchain.
 pub(crate) const DEBIAN_TOOLCHAIN: &str = "pidns-bpf";
 
-/// Where Debian's toolchain is.
+/// The sysroot of Debian's toolchain.
 pub(crate) const DEBIAN_SYSROOT: &str = "/usr";
 
-/// The oldest of Debian's rustc that builds the object; bookworm itself has 1.85, its security updates 1.96.
+/// The oldest Debian rustc that builds the object. Bookworm has 1.85, its security updates 1.96.
 pub(crate) const DEBIAN_MINIMUM: Version = Version::new(1, 96, 0);
 
 /// A toolchain that rustup can run.
@@ -64,10 +64,11 @@ impl Rustc {
     }
 }
 
-/// Asks rustup for the toolchain; nothing if there is no such toolchain, or its compiler does not answer.
+/// Asks rustup for a toolchain. `None` if rustup has no such toolchain, or if its compiler does not run.
 pub(crate) fn probe(name: &str) -> Option<Toolchain> {
     let rustc = |args: &[&str]| {
-        // `rustup run` rather than `rustc +NAME`: the build script does the same, and the rustc on PATH may not be rustup's.
+        // Use `rustup run` and not `rustc +NAME`: the build script does the same, and the rustc on PATH may not be
+        // rustup's.
         let mut rustup = shell::command("rustup");
         rustup.args(["run", name, "rustc"]).args(args).env("RUSTUP_AUTO_INSTALL", "0");
         shell::ask(&mut rustup)
@@ -84,45 +85,46 @@ fn has_sources(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
 }
 
-/// Makes Debian's toolchain known to rustup.
+/// Adds Debian's toolchain to rustup.
 pub(crate) fn link_debian() -> Command {
     let mut rustup = shell::command("rustup");
     rustup.args(["toolchain", "link", DEBIAN_TOOLCHAIN, DEBIAN_SYSROOT]);
     rustup
 }
 
-/// The toolchain that `PIDNS_BPF_TOOLCHAIN` asks for.
+/// The toolchain that `PIDNS_BPF_TOOLCHAIN` names.
 pub(crate) fn asked_for() -> Result<Option<String>> {
     match env::var(TOOLCHAIN_VAR) {
         Ok(name) if name.is_empty() => Ok(None),
         Ok(name) => Ok(Some(name)),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(error) => bail!("{TOOLCHAIN_VAR} names no toolchain: {error}"),
+        Err(error) => bail!("{TOOLCHAIN_VAR} is not the name of a toolchain: {error}"),
     }
 }
 
-/// What comes of the search.
+/// The result of the search.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// This one builds the object.
+    /// This toolchain builds the object.
     Use(Toolchain),
-    /// None does yet: Debian's has to be installed, brought up to date or linked. Has the reason why the nightly will not do.
+    /// No toolchain builds it yet: Debian's must be installed, upgraded or linked. `why` says why the nightly is not
+    /// used.
     SetUpDebian { why: String },
 }
 
-/// Chooses among the toolchains that are there.
+/// Chooses among the installed toolchains.
 pub(crate) fn choose(
     asked_for: Option<&str>,
     linker: Option<&Linker>,
     probe: impl Fn(&str) -> Option<Toolchain>,
 ) -> Result<Choice> {
     let why = match asked_for {
-        Some(DEBIAN_TOOLCHAIN) => format!("{TOOLCHAIN_VAR} asks for it"),
+        Some(DEBIAN_TOOLCHAIN) => format!("{TOOLCHAIN_VAR} selects it"),
         Some(name) => match nightly(name, linker, &probe) {
             Ok(toolchain) => return Ok(Choice::Use(toolchain)),
             Err(why) => bail!(
-                "{TOOLCHAIN_VAR} asks for the toolchain {name}, but {why}.\n\
-                 Give it what it lacks (sources: `rustup component add rust-src --toolchain {name}`), \
+                "{TOOLCHAIN_VAR} selects the toolchain {name}, but {why}.\n\
+                 Add what it lacks (sources: `rustup component add rust-src --toolchain {name}`), \
                  or unset {TOOLCHAIN_VAR}."
             ),
         },
@@ -137,7 +139,7 @@ pub(crate) fn choose(
     })
 }
 
-/// The named toolchain if it can build the object, else why not.
+/// The named toolchain if it can build the object, else the reason why it cannot.
 fn nightly(
     name: &str,
     linker: Option<&Linker>,
@@ -157,7 +159,8 @@ fn nightly(
     Ok(toolchain)
 }
 
-/// Whether the build script of pidns-user, left alone, takes that toolchain too. It does not check LLVM's version.
+/// Whether the build script of pidns-user would choose the same toolchain by itself. It does not check LLVM's
+/// version.
 pub(crate) fn is_default(name: &str, probe: impl Fn(&str) -> Option<Toolchain>) -> bool {
     let has_sources = |name: &&str| probe(name).is_some_and(|toolchain| toolchain.has_sources);
     ["nightly", DEBIAN_TOOLCHAIN].into_iter().find(has_sources) == Some(name)
@@ -186,23 +189,23 @@ pub(crate) mod tests {
     fn a_nightly_with_sources_comes_first() {
         let nightly = toolchain("nightly", "1.97.0-nightly", "22.1.4");
         let debian = toolchain("pidns-bpf", "1.96.0", "22.1.8");
-        let choice = choose_among(None, &[nightly.clone(), debian]).expect("two will do");
+        let choice = choose_among(None, &[nightly.clone(), debian]).expect("both can build the object");
         assert_eq!(choice, Choice::Use(nightly));
     }
 
     #[test]
-    fn a_nightly_without_sources_gives_way_to_debians() {
+    fn debians_toolchain_replaces_a_nightly_without_sources() {
         let nightly = bare(toolchain("nightly", "1.97.0-nightly", "22.1.4"));
         let debian = toolchain("pidns-bpf", "1.96.0", "22.1.8");
-        let choice = choose_among(None, &[nightly, debian.clone()]).expect("Debian's will do");
+        let choice = choose_among(None, &[nightly, debian.clone()]).expect("Debian's can build the object");
         assert_eq!(choice, Choice::Use(debian));
     }
 
     #[test]
-    fn a_nightly_newer_than_the_linkers_llvm_gives_way_to_debians() {
+    fn debians_toolchain_replaces_a_nightly_newer_than_the_linkers_llvm() {
         let nightly = toolchain("nightly", "1.99.0-nightly", "23.1.0");
         let debian = toolchain("pidns-bpf", "1.96.0", "22.1.8");
-        let choice = choose_among(None, &[nightly, debian.clone()]).expect("Debian's will do");
+        let choice = choose_among(None, &[nightly, debian.clone()]).expect("Debian's can build the object");
         assert_eq!(choice, Choice::Use(debian));
     }
 
@@ -215,7 +218,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn debians_toolchain_is_set_up_where_there_is_none_or_an_old_one() {
+    fn debians_toolchain_is_set_up_if_it_is_missing_or_old() {
         let old = toolchain("pidns-bpf", "1.85.0", "19.1.7");
         for there in [vec![], vec![old], vec![bare(toolchain("pidns-bpf", "1.96.0", "22.1.8"))]] {
             let choice = choose_among(None, &there).expect("Debian's can be set up");
@@ -224,7 +227,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_toolchain_that_was_asked_for_is_not_replaced_by_another() {
+    fn a_selected_toolchain_is_never_replaced() {
         let named = bare(toolchain("mine", "1.97.0-nightly", "22.1.4"));
         let debian = toolchain("pidns-bpf", "1.96.0", "22.1.8");
         let error = choose_among(Some("mine"), &[named, debian]).expect_err("it has no sources");
@@ -232,14 +235,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn debians_toolchain_can_be_asked_for() {
+    fn debians_toolchain_can_be_selected() {
         let nightly = toolchain("nightly", "1.97.0-nightly", "22.1.4");
         let choice = choose_among(Some("pidns-bpf"), &[nightly]).expect("Debian's can be set up");
         assert!(matches!(choice, Choice::SetUpDebian { .. }), "{choice:?}");
     }
 
     #[test]
-    fn the_build_script_gets_only_a_toolchain_that_it_would_not_take() {
+    fn the_build_script_is_told_only_a_toolchain_that_it_would_not_choose() {
         let nightly = toolchain("nightly", "1.99.0-nightly", "23.1.0");
         let there = |nightly: Toolchain| move |name: &str| (name == "nightly").then(|| nightly.clone());
         assert!(is_default("nightly", there(nightly.clone())));
@@ -250,7 +253,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_compiler_without_an_llvm_version_is_no_toolchain() {
+    fn a_compiler_without_an_llvm_version_is_refused() {
         assert_eq!(Rustc::parse("rustc 1.96.0\nrelease: 1.96.0\n"), None);
     }
 

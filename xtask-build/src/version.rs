@@ -1,8 +1,8 @@
-//! Versions as tools print them.
+//! Versions in the output of tools.
 
 use std::fmt;
 
-/// A version's numbers; what follows them (`-nightly`, `+dfsg1-1~deb12u2`) is dropped.
+/// A version's numbers. Anything after them (`-nightly`, `+dfsg1-1~deb12u2`) is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// The first number.
@@ -19,7 +19,7 @@ impl Version {
         Self { major, minor, patch }
     }
 
-    /// Reads the numbers that `text` starts with; those that are absent count as 0.
+    /// Reads the numbers at the start of `text`. Absent numbers count as 0.
     pub fn parse(text: &str) -> Option<Self> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let mut numbers = text[..end].split('.').map(|number| number.parse().ok());
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_a_leading_number_is_no_version() {
+    fn text_without_a_leading_number_is_refused() {
         assert_eq!(Version::parse("(none)"), None);
         assert_eq!(Version::parse(""), None);
     }

@@ -1,4 +1,4 @@
-//! Cargo in this workspace, and where it puts what it builds.
+//! Runs cargo in this workspace, and finds its output.
 
 use std::{
     env,
@@ -10,16 +10,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::shell::{self, Privilege};
 
-/// The folder with one folder a profile. This very program is in one of them, so that no setting of cargo's
-/// (`CARGO_TARGET_DIR`, `build.target`, …) has to be read again.
+/// The target directory, which has one directory for each profile. It is found from the path of this program, so that
+/// no setting of cargo (`CARGO_TARGET_DIR`, `build.target`, …) has to be read again.
 pub fn target_dir() -> Result<PathBuf> {
     let exe = env::current_exe().context("cannot find out where xtask itself was built")?;
     let target = exe.parent().and_then(Path::parent);
-    let target = target.with_context(|| format!("{} is in no target folder", exe.display()))?;
+    let target = target.with_context(|| format!("{} is in no target directory", exe.display()))?;
     Ok(target.to_owned())
 }
 
-/// Has cargo run what it builds as root. The build itself stays the user's, or root would own the target folder.
+/// Makes cargo run the built programs as root. The build itself runs as the user, because otherwise root would own
+/// the target directory.
 pub fn run_as_root(cargo: &mut Command) -> Result<()> {
     match Privilege::here() {
         Privilege::Root => {}
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runner_is_set_by_a_variable_of_cargo() {
+    fn the_runner_variable_names_the_target() {
         assert_eq!(
             runner_variable("x86_64-unknown-linux-gnu"),
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the hooks cost, on this machine or in a guest with another kernel; and what snapshots do.
+//! `cargo xtask bench`: measures the cost of the hooks, of snapshots and of the agent.
 
 use std::time::Duration;
 
@@ -6,27 +6,28 @@ use anyhow::{Result, bail};
 
 use crate::{setup, shell, vm, vm::KernelName, workspace};
 
-/// Measure what the hooks cost, set-up included: on this machine, or with --vm in a guest of qemu.
+/// Measure the cost of the hooks, set-up included: on this machine, or with --vm in a qemu guest.
 ///
-/// `snapshot` measures a snapshot of all processes instead: ours, and those of lsns, ps, and a reader of all of /proc. `agent`
-/// measures the agent.
+/// `snapshot` measures a snapshot of all processes instead, and compares it with lsns, ps, and a reader of all of
+/// /proc. `agent` measures the agent.
 ///
-/// What comes after `--` is for the benchmark. It loads eBPF programs, so it runs through sudo unless you are root.
-/// For numbers worth keeping, run it on an idle machine.
+/// Arguments after `--` are passed to the benchmark. It loads eBPF programs, so it runs through sudo unless you are
+/// root. For numbers worth keeping, run it on an idle machine.
 ///
-/// A guest without KVM is emulated, and its clock counts instructions (1 ns each), which nothing else on the machine
-/// disturbs: ratios of two times show how much more there is to do, not what a real CPU's caches make of it. A guest has
-/// one CPU, and does less by default (--lives 2000 --calls 100000 --rounds 2); kernels come as for `cargo xtask vm`.
+/// A guest without KVM is emulated, and its clock counts instructions (1 ns each). Nothing else on the machine
+/// disturbs that clock: the ratio of two times shows how much more work there is, but not the effect of a real CPU's
+/// caches. A guest has one CPU, and by default does less work (--lives 2000 --calls 100000 --rounds 2). It takes the
+/// same kernels as `cargo xtask vm`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask bench                                   everything, against empty programs on the same hooks
-  cargo xtask bench -- --only storm --rounds 10       how much slower forks and exits are
-  cargo xtask bench -- --hooks tracepoint,function    both sets of hooks and none, side by side
+  cargo xtask bench                                   everything, compared with empty programs on the same hooks
+  cargo xtask bench -- --only storm --rounds 10       only the slowdown of forks and exits
+  cargo xtask bench -- --hooks tracepoint,function    compares both sets of hooks with no hooks
   cargo xtask bench --vm 6.1 --vm newest -- --only storm,calls --hooks tracepoint,function
-                                                      the same on kernels that take both, as this one may not
-  cargo xtask bench agent                             the agent, beside bpftrace's count() and a bare machine
-  cargo xtask bench snapshot                          with 100 to 18,000 processes, side by side with other tools
+                                                      the same on kernels that accept both sets
+  cargo xtask bench agent                             the agent, compared with bpftrace's count() and a bare machine
+  cargo xtask bench snapshot                          100 to 18,000 processes, compared with other tools
   cargo xtask bench -- --help                         the benchmark's own options")]
 pub(crate) struct Args {
     /// What to measure
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KERNEL")]
     vm: Vec<KernelName>,
 
-    /// Minutes after which a guest is taken to hang
+    /// Minutes before a guest counts as hung
     #[arg(long, value_name = "MINUTES", default_value_t = 60, requires = "vm")]
     timeout: u64,
 
@@ -50,21 +51,21 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
-/// The benchmarks: `[[bench]]` of pidns-user.
+/// The benchmarks, which are the `[[bench]]` targets of pidns-user.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// What the hooks cost
+    /// Cost of the hooks
     Hooks,
-    /// How long a snapshot of all processes takes
+    /// Duration of a snapshot of all processes
     Snapshot,
-    /// What the agent costs
+    /// Cost of the agent
     Agent,
 }
 
 pub(crate) fn main(args: Args) -> Result<()> {
     if !args.vm.is_empty() {
         if args.what != What::Hooks {
-            bail!("--vm measures the hooks alone: a guest is too small for a snapshot that is meaningful");
+            bail!("--vm measures only the hooks: a guest is too small for a meaningful snapshot");
         }
         return vm::bench::main(&args.vm, &args.args, Duration::from_secs(args.timeout * 60));
     }

@@ -1,6 +1,6 @@
-//! Holds the modules of pidns-user in their order: each imports only what stands below it.
+//! Checks the order of the modules of pidns-user: each may import only modules below it.
 //!
-//! Code under `#[cfg(test)]`, in files named tests.rs and in folders named tests may import anything.
+//! Code under `#[cfg(test)]`, in files named tests.rs and in directories named tests may import anything.
 
 mod names;
 
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::names::{Mention, Path, join};
 
-/// The modules from the bottom to the top. Those of one row may not import each other.
+/// The modules from the bottom to the top. Modules in the same row may not import each other.
 const ORDER: [&[&str]; 18] = [
     &["text", "signals"],
     &["event"],
@@ -36,14 +36,14 @@ const ORDER: [&[&str]; 18] = [
     &[MAIN],
 ];
 
-/// main.rs, which is a crate of its own.
+/// main.rs, which is a separate crate.
 const MAIN: &str = "main.rs";
 
 /// A name that only some modules may use.
 struct Rule {
     matches: fn(&[&str]) -> bool,
     is_allowed_in: fn(&str) -> bool,
-    /// Why it is not, and what to do about it.
+    /// Why other modules may not use it, and what to do instead.
     advice: &'static str,
 }
 
@@ -51,7 +51,7 @@ const RULES: [Rule; 4] = [
     Rule {
         matches: |path| matches!(path, ["aya" | "aya_log" | "aya_obj", ..]),
         is_allowed_in: |module| module == "kernel",
-        advice: "only kernel may use aya; add a function to kernel for what is needed here",
+        advice: "only kernel may use aya; add the needed function to kernel",
     },
     Rule {
         matches: |path| matches!(path, ["clap", ..]),
@@ -61,7 +61,7 @@ const RULES: [Rule; 4] = [
     Rule {
         matches: |path| matches!(path, ["pidns_ebpf", "abi", ..]),
         is_allowed_in: |module| !["model", "event", "filter", "output", "explanation"].contains(&module),
-        advice: "this module must not depend on the wire format; use the types of event instead",
+        advice: "this module must not depend on the wire format; use the types in event instead",
     },
     Rule {
         matches: |path| {
@@ -93,7 +93,7 @@ pub(crate) fn check(sources: &FilePath) -> Result<()> {
     bail!("{} imports and names break the order of the modules:\n{}", list.len(), list.join("\n"))
 }
 
-/// Reads all Rust files below `folder`, each with its path from `root`.
+/// Reads all Rust files below `folder`. Each gets its path from `root`.
 fn read(root: &FilePath, folder: &FilePath, files: &mut Vec<(String, String)>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
@@ -117,7 +117,7 @@ struct Problem {
     advice: String,
 }
 
-/// Checks files, given as paths from the crate's root and their text.
+/// Checks files, given as paths from the crate's root with their text.
 fn problems(files: &[(String, String)]) -> Result<Vec<Problem>> {
     let tree = Tree::read(files)?;
     let mut problems = Vec::new();
@@ -130,12 +130,12 @@ fn problems(files: &[(String, String)]) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// The files that are no tests, and what they name.
+/// The files without tests, and the names in them.
 struct Tree {
     files: Vec<File>,
-    /// Which file each module is in.
+    /// The file of each module.
     modules: HashMap<Path, usize>,
-    /// What each `use` imports, by the whole path of the name that it makes.
+    /// The path that each `use` imports, by the full path of the name that it defines.
     imports: HashMap<Path, Path>,
 }
 
@@ -146,7 +146,7 @@ struct File {
 }
 
 impl File {
-    /// The module of the crate's root that it belongs to; none for lib.rs.
+    /// The top module that the file belongs to. `None` for lib.rs.
     fn top(&self) -> Option<&str> {
         let top = self.name.split_once('/').map_or(self.name.as_str(), |(folder, _)| folder);
         match top {
@@ -165,7 +165,7 @@ impl Tree {
         for (name, source) in files {
             let module = module_of(name);
             let names = names::read(source, &module).map_err(|error| {
-                anyhow::anyhow!("{name}:{}: this is not Rust: {error}", error.span().start().line)
+                anyhow::anyhow!("{name}:{}: cannot parse this Rust file: {error}", error.span().start().line)
             })?;
             tests.extend(names.test_modules.iter().cloned());
             read.push((name, module, names));
@@ -189,13 +189,13 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The whole path of one that begins with a module inside `module`.
+    /// Completes a path that begins with a child module of `module`.
     fn below_child(&self, path: &[String], module: &[String]) -> Path {
         let child = join(module, &path[0]);
         if self.modules.contains_key(&child) { [&child, &path[1..]].concat() } else { path.to_vec() }
     }
 
-    /// The path as the file means it: its first segment may be a child module, or a name that the file imports.
+    /// Resolves a path of a file. Its first segment may be a child module, or a name that the file imports.
     fn meant(&self, mention: &Mention) -> Path {
         let path = self.below_child(&mention.path, &mention.module);
         match self.imports.get(&join(&mention.module, &path[0])) {
@@ -204,10 +204,10 @@ impl Tree {
         }
     }
 
-    /// The file that a path leads to from another one. A file may use what the modules around it define, so of those it is
-    /// the file that they hand the name on from.
+    /// The file that a path leads to. A file may use items that its parent modules define. If a parent module
+    /// re-exports the name, it is the file that defines the name.
     fn imported(&self, from: &File, path: Path) -> Option<usize> {
-        // Imports can lead in a circle where names repeat.
+        // Imports can form a cycle if names repeat.
         const STEPS: usize = 16;
         let mut path = path;
         for _ in 0..STEPS {
@@ -223,7 +223,7 @@ impl Tree {
         None
     }
 
-    /// The names in a file that its module may not use: the first of each kind.
+    /// The names in a file that its module may not use, the first of each kind.
     fn misplaced(&self, file: &File) -> Vec<Problem> {
         let Some(own) = file.top() else { return Vec::new() };
         let mut found = BTreeMap::new();
@@ -244,7 +244,7 @@ impl Tree {
                 let stands = if place == of_other { "beside" } else { "above" };
                 found.entry(other.to_owned()).or_insert_with(|| {
                     problem(
-                        format!("{own} imports {other}, which stands {stands} it"),
+                        format!("{own} imports {other}, which is {stands} it"),
                         "move what both need into a module below them, or let the caller pass it in",
                     )
                 });
@@ -258,7 +258,7 @@ impl Tree {
         found.into_values().collect()
     }
 
-    /// Modules that the order does not have.
+    /// Modules that are missing in the order.
     fn without_place(&self) -> Vec<Problem> {
         let mut found = BTreeMap::new();
         for file in &self.files {
@@ -275,7 +275,7 @@ impl Tree {
         found.into_values().collect()
     }
 
-    /// Files of one module that import each other. Handing a name on is no import.
+    /// Files of one module that import each other. A re-export does not count as an import.
     fn circles(&self) -> Vec<Problem> {
         let mut arrows: Vec<BTreeMap<usize, usize>> = Vec::new();
         for file in &self.files {
@@ -294,7 +294,7 @@ impl Tree {
         for first in 0..arrows.len() {
             let circle: Vec<usize> =
                 reached[first].iter().copied().filter(|other| reached[*other].contains(&first)).collect();
-            // Report it once, at its first file.
+            // Report the cycle once, at its first file.
             if circle.first() != Some(&first) {
                 continue;
             }
@@ -312,7 +312,7 @@ impl Tree {
             problems.push(Problem {
                 file: self.files[first].name.clone(),
                 line: arrows[0].2,
-                what: format!("{} files import each other in a circle", circle.len()),
+                what: format!("{} files import each other in a cycle", circle.len()),
                 advice: format!(
                     "move what they share into a file that imports none of them{}",
                     list.concat()
@@ -323,7 +323,7 @@ impl Tree {
     }
 }
 
-/// All that can be reached by at least one arrow.
+/// All files that one or more arrows lead to.
 fn reachable(arrows: &[BTreeMap<usize, usize>], from: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::new();
     let mut open = vec![from];
@@ -337,7 +337,7 @@ fn place(module: &str) -> Option<usize> {
     ORDER.iter().position(|row| row.contains(&module))
 }
 
-/// The module that a file of the crate holds.
+/// The module that is in a file of the crate.
 fn module_of(file: &str) -> Path {
     let file = file.strip_suffix(".rs").unwrap_or(file);
     let mut module = vec!["crate".to_owned()];
@@ -350,7 +350,7 @@ fn module_of(file: &str) -> Path {
 mod tests {
     use super::*;
 
-    /// The problems of a tree without the advice.
+    /// The problems of these files, without the advice.
     fn of(files: &[(&str, &str)]) -> Vec<String> {
         let files: Vec<_> = files.iter().map(|(name, source)| ((*name).into(), (*source).into())).collect();
         let problems = problems(&files).expect("the sources are Rust");
@@ -388,8 +388,8 @@ mod tests {
         assert_eq!(
             of(&files),
             [
-                "kernel/btf/file.rs:1: kernel imports output, which stands above it",
-                "kernel/mod.rs:2: kernel imports model, which stands above it"
+                "kernel/btf/file.rs:1: kernel imports output, which is above it",
+                "kernel/mod.rs:2: kernel imports model, which is above it"
             ]
         );
     }
@@ -397,11 +397,11 @@ mod tests {
     #[test]
     fn modules_of_one_row_may_not_import_each_other() {
         let files = [("web/mod.rs", "use crate::top::View;"), ("top/mod.rs", "pub struct View;")];
-        assert_eq!(of(&files), ["web/mod.rs:1: web imports top, which stands beside it"]);
+        assert_eq!(of(&files), ["web/mod.rs:1: web imports top, which is beside it"]);
     }
 
     #[test]
-    fn a_module_needs_a_place() {
+    fn a_module_outside_the_order_is_refused() {
         let files = [("resync.rs", "use crate::text;"), ("text.rs", "")];
         assert_eq!(of(&files), ["resync.rs:1: resync has no place in the order of the modules"]);
     }
@@ -414,7 +414,7 @@ mod tests {
             ("kernel/load.rs", "use super::sweep;\nfn f() { sweep::g() }\npub struct LoadError;"),
             ("kernel/sweep.rs", "use crate::kernel::attach::Plan;"),
         ];
-        assert_eq!(of(&files), ["kernel/attach.rs:1: 3 files import each other in a circle"]);
+        assert_eq!(of(&files), ["kernel/attach.rs:1: 3 files import each other in a cycle"]);
     }
 
     #[test]
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn some_names_are_for_some_modules_only() {
+    fn restricted_names_are_refused_in_other_modules() {
         let files = [
             ("model/mod.rs", "use pidns_ebpf::abi::record;\nfn f() { eprintln!() }"),
             ("output/mod.rs", "use std::process;\nfn f() { process::exit(1) }"),

@@ -1,13 +1,14 @@
-//! `cargo xtask lint`: formatting, clippy, rustdoc, the order of the modules, links, and files that are made from the sources.
+//! `cargo xtask lint`: checks formatting, clippy, rustdoc, the order of the modules, links, and files made from the
+//! sources.
 
 use anyhow::Result;
 
 use crate::{dashboards, docs, kubernetes, layers, shell, workspace};
 
-/// Check the formatting, that no module imports one above it, that the links of the documents lead somewhere, and that
-/// dashboards/ and packaging/ are what their sources make; run clippy and rustdoc with warnings as errors.
+/// Check the formatting, that no module imports one above it, that the links of the documents work, and that
+/// dashboards/ and packaging/ are up to date with their sources; run clippy and rustdoc with warnings as errors.
 ///
-/// Needs no set-up: the eBPF object is not built. `cargo fmt` fixes what the first check finds.
+/// Needs no set-up: the eBPF object is not built. `cargo fmt` corrects the formatting.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -20,13 +21,13 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     dashboards::check_files()?;
     kubernetes::check_files()?;
 
-    // The kernel side gets no clippy: it compiles for the BPF target alone, with the eBPF toolchain, and Debian's has
-    // no clippy. Its ABI is linted here as the library it is to user space; the rest has rustc's warnings, which the
-    // build script prints.
+    // clippy does not check the eBPF programs: they compile only for the BPF target with the eBPF toolchain, and
+    // Debian's has no clippy. Their ABI is checked here, because user space uses it as a library. For the rest the
+    // build script prints rustc's warnings.
     let mut clippy = shell::command("cargo");
     clippy.env("AYA_BUILD_SKIP", "1").args(["clippy", "--workspace", "--all-targets", "--target-dir"]);
-    // A folder of its own: pidns-user is built around an empty object here, and cargo would build it anew each time
-    // that one follows the other.
+    // Use a separate directory: here pidns-user is built around an empty object. In a shared directory, each switch
+    // between this and a normal build would make cargo build it again.
     let target = workspace::target_dir()?.join("lint");
     clippy.arg(&target).args(["--", "-D", "warnings"]);
     shell::run(&mut clippy)?;

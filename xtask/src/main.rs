@@ -1,7 +1,9 @@
-//! `cargo xtask`: all chores of pidns-trace. Set-up, build and run are in xtask-build, which starts this program for the others.
+//! `cargo xtask`: all development tasks of pidns-trace. xtask-build has set-up, build and run, and starts this
+//! program for the others.
 //!
-//! Messages of xtask, and the output of the commands that it runs, go to stderr: stdout belongs to the program that was asked
-//! for, so `cargo xtask run -- -o json | jq` works. It needs no eBPF toolchain to build, since it installs it.
+//! Messages of xtask, and the output of the commands that it runs, go to stderr. Only the requested program writes to
+//! stdout, so `cargo xtask run -- -o json | jq` works. xtask builds without the eBPF toolchain, because it installs
+//! that.
 
 mod bench;
 mod btf_extract;
@@ -12,6 +14,7 @@ mod fuzz;
 mod kubernetes;
 mod layers;
 mod lint;
+mod program;
 mod python;
 mod scenarios;
 mod test;
@@ -54,7 +57,8 @@ fn main() -> ExitCode {
     match dispatch(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by returning it from main: that prints a backtrace, and what is wrong here is the machine.
+            // An error returned from main prints a backtrace, but the fault is in the machine and not in this
+            // program.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

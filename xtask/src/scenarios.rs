@@ -1,24 +1,25 @@
-//! `cargo xtask scenarios`: makes what findings are about, for real, and checks what is found.
+//! `cargo xtask scenarios`: creates the situations that findings describe, and checks what is found.
 
 use std::{env, ffi::OsString};
 
 use anyhow::{Result, bail};
 
-use crate::{build, setup, shell, test::PROGRAM_VAR, workspace};
+use crate::{build, program::PROGRAM_VAR, setup, shell, workspace};
 
-/// Make what goes wrong with PID namespaces, for real, and check that `pidns-trace findings` finds just that
+/// Create real faults of PID namespaces, and check that `pidns-trace findings` finds exactly those
 ///
-/// This is the way to see what pidns-trace is for: each scenario makes one situation (an init that reaps nothing, an end that
-/// hangs, a `docker stop` that PID 1 ignores, memory that runs out), waits for its finding, checks which processes it names, removes
-/// the cause, and waits for the finding's end. Healthy containers are there too: about them nothing may be found.
+/// This shows what pidns-trace is for. Each scenario creates one situation (an init that reaps nothing, a teardown
+/// that hangs, a `docker stop` that PID 1 ignores, memory that runs out), waits for its finding, checks which
+/// processes it names, removes the cause, and waits for the finding to end. Healthy containers run too: they must
+/// cause no findings.
 ///
-/// `kernel` are situations of plain system calls (pidns-user/tests/kernel/findings.rs), `containers` those of runc, Podman,
-/// containerd, Docker and LXC (pidns-user/tests/containers/findings/). Everything is in namespaces, cgroups and folders of its own,
-/// and gone at the end: also what the containers leave, with their images and daemons. Nothing is on a network. What each prints is
-/// shown: the finding, and after how long it was there.
+/// `kernel` runs situations made with plain system calls (pidns-user/tests/kernel/findings.rs), `containers` those of
+/// runc, Podman, containerd, Docker and LXC (pidns-user/tests/containers/findings/). All of them use separate
+/// namespaces, cgroups and directories, and remove them at the end, with the containers' images and daemons. None
+/// uses the network. Each scenario prints the finding, and the time until it appeared.
 ///
-/// It sets up what is missing and builds the program first. The scenarios load eBPF programs and run containers, so they run
-/// through sudo unless you are root. The kernel's take two minutes, the containers' five. On a slow machine set
+/// It sets up what is missing and builds the program first. The scenarios load eBPF programs and run containers, so
+/// they run through sudo unless you are root. `kernel` takes two minutes, `containers` five. On a slow machine set
 /// PIDNS_TEST_PATIENCE=5: each wait may then take five times as long.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -26,12 +27,12 @@ Examples:
   cargo xtask scenarios
   cargo xtask scenarios kernel              without containers
   cargo xtask scenarios containers
-  cargo xtask scenarios -- --list           their names, each a sentence with the expected findings
-  cargo xtask test -- --test kernel -- findings::a_deep_nest     one alone
+  cargo xtask scenarios -- --list           list the scenarios; each name is a sentence with the finding
+  cargo xtask test -- --test kernel -- findings::a_deep_nest     only one scenario
 
-What each finding means: docs/findings.md; what to do about it: docs/runbook.md")]
+docs/findings.md explains each finding, docs/runbook.md says what to do about it")]
 pub(crate) struct Args {
-    /// Which; both without it
+    /// The suite to run; both by default
     suite: Option<Suite>,
 
     /// Arguments of the test programs
@@ -46,7 +47,7 @@ enum Suite {
 }
 
 impl Suite {
-    /// The test program.
+    /// The name of the test program.
     fn target(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
@@ -55,7 +56,7 @@ impl Suite {
     }
 }
 
-/// Those of the program's tests that are scenarios.
+/// Selects the scenarios among the tests.
 const FILTER: &str = "findings::";
 
 pub(crate) fn main(args: &Args) -> Result<()> {
@@ -72,13 +73,13 @@ pub(crate) fn main(args: &Args) -> Result<()> {
             cargo.env(PROGRAM_VAR, &built.binary);
         }
         workspace::run_as_root(&mut cargo)?;
-        // The other suite is run all the same: one that fails does not affect it.
+        // Run the other suite too: it does not depend on this one.
         if shell::run(&mut cargo).is_err() {
             failed.push(suite.target());
         }
     }
     if !failed.is_empty() {
-        bail!("not all was as it must be: {} (see above)", failed.join(", "));
+        bail!("scenarios failed: {} (see above)", failed.join(", "));
     }
     Ok(())
 }

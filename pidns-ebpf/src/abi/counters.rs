@@ -1,10 +1,10 @@
 //! Counters that the eBPF programs keep.
 
-use super::{record::KINDS, vocabulary::vocabulary};
+use super::{kinds::KINDS, vocabulary::vocabulary};
 
 vocabulary! {
     /// Which program wrote a counter. Programs that can interrupt each other have different slots, so no update is
-    /// lost. The second program of a [`Moment`] shares the first one's slot: both run with preemption off.
+    /// lost. The second program of a [`DoubleHook`] shares the first one's slot: both run with preemption off.
     Writer {
         /// sched_process_fork.
         Fork = 0,
@@ -24,7 +24,7 @@ vocabulary! {
         Unshare = 7,
         /// __x64_sys_setns.
         Setns = 8,
-        /// zap_pid_ns_processes, its end.
+        /// The return of zap_pid_ns_processes.
         Zap = 9,
         /// release_task.
         Release = 10,
@@ -39,7 +39,7 @@ pub const WRITERS: usize = Writer::ALL.len();
 vocabulary! {
     /// A tracepoint with two programs. The kernel skips a program that is already running on this CPU; the second then
     /// does its work.
-    Moment {
+    DoubleHook {
         /// sched_process_fork.
         Fork = 0,
         /// sched_process_exec.
@@ -50,9 +50,9 @@ vocabulary! {
 }
 
 /// Number of tracepoints with two programs.
-pub const MOMENTS: usize = Moment::ALL.len();
+pub const DOUBLE_HOOKS: usize = DoubleHook::ALL.len();
 
-/// One CPU's counters. Totals since load; a reader adds up the CPUs.
+/// One CPU's counters: totals since load. A reader adds up the CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counters {
@@ -62,11 +62,11 @@ pub struct Counters {
     pub lost: [[u64; KINDS]; WRITERS],
     /// Threads (not processes) created; not filtered.
     pub threads_created: u64,
-    /// Threads ended that were not their process's last; not filtered.
+    /// Threads ended, without the last thread of each process; not filtered.
     pub threads_ended: u64,
-    /// Zombies not tracked because their map was full; their reaping is not reported.
+    /// Zombies not tracked because their PID is beyond the table; their reaping is not reported.
     pub zombies_untracked: u64,
-    /// Processes whose threads are not counted because the map was full; their peak is unknown.
+    /// Processes whose peak number of threads is not tracked because the map was full; it is unknown.
     pub peaks_untracked: u64,
     /// Members killed by a teardown but not tracked because the map was full; their exit does not name the teardown.
     pub cascades_untracked: u64,
@@ -79,9 +79,9 @@ pub struct Counters {
     pub creations_with_init: u64,
     /// The same for lost records.
     pub creations_with_init_lost: u64,
-    /// How often the second program ran because the kernel skipped the first, by [`Moment`].
-    pub second_runs: [u64; MOMENTS],
+    /// How often the second program ran because the kernel skipped the first, by [`DoubleHook`].
+    pub second_runs: [u64; DOUBLE_HOOKS],
 }
 
 /// Both sides and the verifier rely on this size.
-const _: () = assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + MOMENTS + 8) * 8);
+const _: () = assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + DOUBLE_HOOKS + 8) * 8);

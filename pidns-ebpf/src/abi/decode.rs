@@ -1,40 +1,40 @@
-//! Checked decoding: bytes from the ring buffer to typed records, without a copy of the PIDs or names. A record
-//! whose shape, numbers or PID counts do not fit together is an error, never a panic.
+//! Checked decoding of bytes from the ring buffer to typed records. PIDs and names are not copied. A record that
+//! contradicts itself is an error, never a panic.
 
 use core::fmt;
 
-use super::record::*;
+use super::{kinds::*, record::*};
 
 /// The kernel's largest errno (`MAX_ERRNO`, include/linux/err.h).
 const MAX_ERRNO: u32 = 4095;
 
-/// Why some bytes are no record.
+/// Why the bytes are not a valid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Fewer bytes than the part that is being read needs.
+    /// There are too few bytes.
     Truncated {
         /// Bytes needed.
         needed: usize,
-        /// Bytes there.
+        /// Bytes found.
         found: usize,
     },
-    /// The header has another size than the bytes.
+    /// The size in the header is not the number of bytes.
     Size {
         /// The size in the header.
         stated: usize,
-        /// Bytes there.
+        /// Bytes found.
         found: usize,
     },
-    /// A number stands for nothing in its vocabulary.
+    /// The number has no meaning in its enumeration.
     Unknown {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// What it holds.
+        /// Its value.
         number: u32,
     },
-    /// A field contradicts the others, or is out of its range.
+    /// A field contradicts the others or is out of range.
     Inconsistent {
-        /// Which field.
+        /// The field.
         field: &'static str,
     },
 }
@@ -43,10 +43,10 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated { needed, found } => {
-                write!(f, "record cut short: {needed} bytes needed, {found} there")
+                write!(f, "record is cut short: it needs {needed} bytes and has {found}")
             }
             Self::Size { stated, found } => {
-                write!(f, "record states {stated} bytes, {found} are there")
+                write!(f, "record has {found} bytes, but its header states {stated}")
             }
             Self::Unknown { field, number } => write!(f, "{field} {number} is unknown"),
             Self::Inconsistent { field } => write!(f, "{field} contradicts the rest of the record"),
@@ -59,7 +59,7 @@ impl core::error::Error for DecodeError {}
 /// A process in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process<'a> {
-    /// All but its PIDs.
+    /// Everything except its PIDs.
     pub part: ProcessPart,
     pub(super) pids: &'a [u8],
 }
@@ -80,26 +80,26 @@ impl<'a> Process<'a> {
 /// A decoded record about a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Namespaced<'a, B> {
-    /// The namespace, where known.
+    /// The namespace, if it is known.
     pub ns: Option<NamespacePart>,
-    /// The process that it happened to, if one.
+    /// The process that it happened to, if there is one.
     pub process: Option<Process<'a>>,
-    /// The creator or sender, if one.
+    /// The creator or sender, if there is one.
     pub other: Option<Process<'a>>,
-    /// What depends on the kind.
+    /// The part that depends on the kind.
     pub body: B,
 }
 
 /// A decoded refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused<'a> {
-    /// The record, but for the PIDs that the caller chose.
+    /// The record without the PIDs that the caller chose.
     pub record: Namespaced<'a, RefusalBody>,
     chosen: &'a [u8],
 }
 
 impl Refused<'_> {
-    /// The PIDs that the caller chose, the innermost first: any numbers.
+    /// The PIDs that the caller chose, the innermost first. They can be any numbers.
     pub fn chosen(&self) -> impl ExactSizeIterator<Item = i32> {
         self.chosen.chunks_exact(4).map(|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
     }
@@ -139,14 +139,15 @@ pub enum Record<'a> {
     },
     ProcessReap {
         process: Process<'a>,
-        exit_boot_ns: u64,
     },
+    /// A process was reaped: the record of its exit describes it.
+    ProcessFree(ProcessKey),
 }
 
-/// Types that any bytes are a valid value of.
+/// Types for which any bytes are a valid value.
 ///
 /// # Safety
-/// `repr(C)`, made of integers and byte arrays only, without implicit padding.
+/// The type must be `repr(C)`, consist of integers and byte arrays, and have no implicit padding.
 unsafe trait Plain: Copy {}
 
 macro_rules! plain {
@@ -162,6 +163,7 @@ plain!(
     ExecRecord,
     ExitRecord,
     ReapRecord,
+    FreeRecord,
     NamespaceRecord<CreateBody>,
     NamespaceRecord<InitBody>,
     NamespaceRecord<RefusalBody>,
@@ -208,10 +210,12 @@ const NO_NAMESPACE: NamespacePart = NamespacePart {
     parent_inum: 0,
     user_ns_inum: 0,
     owner_uid: 0,
+    pid_max: 0,
+    pids_in_use: 0,
     reserved: 0,
 };
 
-/// Pairs `part` with its `count` PIDs at the head of `tail`; no PIDs: no process.
+/// Combines `part` with its `count` PIDs at the start of `tail`. Without PIDs there is no process.
 fn process(part: ProcessPart, count: u8, tail: &[u8]) -> Result<(Option<Process<'_>>, &[u8]), DecodeError> {
     check(usize::from(count) <= MAX_PIDS, "PID count")?;
     let (pids, rest) = take(tail, usize::from(count) * 4)?;
@@ -244,7 +248,7 @@ where
     Ok(record)
 }
 
-/// A record about a namespace, and what is behind the PIDs of its processes.
+/// Decodes a record about a namespace. Returns also the bytes after the PIDs of its processes.
 fn with_tail<B>(bytes: &[u8]) -> Result<(Namespaced<'_, B>, &[u8]), DecodeError>
 where
     NamespaceRecord<B>: Plain,
@@ -258,7 +262,7 @@ where
     Ok((Namespaced { ns: (ns.inum != 0).then_some(ns), process, other, body }, tail))
 }
 
-/// `via` is one of the calls that records of this kind report.
+/// Checks that `via` is one of the calls that records of this kind report.
 fn via(number: u32, possible: &[Via]) -> Result<(), DecodeError> {
     check(possible.contains(&known(Via::from_number(number), "via", number)?), "via")
 }
@@ -302,7 +306,7 @@ fn refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Refused<'a>, DecodeE
     Ok(Refused { record, chosen })
 }
 
-/// A refusal of a call that chooses no PIDs.
+/// Decodes a refusal of a call that cannot choose PIDs.
 fn plain_refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Namespaced<'a, RefusalBody>, DecodeError> {
     let Refused { record, chosen } = refusal(bytes, possible)?;
     check(chosen.is_empty(), "chosen PIDs")?;
@@ -319,23 +323,23 @@ fn signal(bytes: &[u8]) -> Result<Namespaced<'_, SignalBody>, DecodeError> {
     Ok(record)
 }
 
-/// The namespace and the process that records of these kinds always have.
+/// Checks that there are a namespace and a process: records of these kinds always have both.
 fn complete<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
     check(record.ns.is_some(), "namespace")?;
     check(record.process.is_some(), "process")
 }
 
-/// No other process: what records of these kinds have no place for.
+/// Checks that there is no other process: records of these kinds have none.
 fn alone<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
     check(record.other.is_none(), "other process")
 }
 
-/// A namespace that begins or ends: not the initial one.
+/// Checks that the namespace is not the initial one, which never begins or ends.
 fn mortal<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
     check(record.ns.is_some_and(|ns| ns.level > 0), "namespace")
 }
 
-/// The process is PID 1 of the namespace, in which it has its innermost PID.
+/// Checks that the process is PID 1 of the namespace, and that the namespace is its innermost one.
 fn of_init<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
     complete(record)?;
     mortal(record)?;
@@ -482,13 +486,19 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
                 oom,
             }
         }
+        Kind::ProcessReap if pids == 0 => {
+            let (FreeRecord { header: _, key }, tail) = split::<FreeRecord>(bytes)?;
+            check(other_pids == 0, "PID count")?;
+            check(key.pid != 0 && key.reserved == 0, "process")?;
+            end(tail)?;
+            Record::ProcessFree(key)
+        }
         Kind::ProcessReap => {
-            let (record, tail) = split::<ReapRecord>(bytes)?;
-            let ReapRecord { header: _, process, exit_boot_ns } = record;
+            let (ReapRecord { header: _, process }, tail) = split::<ReapRecord>(bytes)?;
             check(other_pids == 0, "PID count")?;
             let (process, tail) = required(process, pids, tail)?;
             end(tail)?;
-            Record::ProcessReap { process, exit_boot_ns }
+            Record::ProcessReap { process }
         }
     };
     Ok((header, record))

@@ -1,29 +1,32 @@
-//! Names of the maps and programs of the object, as both sides use them.
+//! Names of the eBPF object's maps and programs, for both sides.
 
 /// The ring buffer that carries the records.
 pub const MAP_EVENTS: &str = "EVENTS";
 /// The per-CPU [`super::Counters`], one element.
 pub const MAP_COUNTERS: &str = "COUNTERS";
-/// Inode numbers selected by `FILTER_NS`, mapped to the namespace's identity (`u32` to `u64`; 0 until a program first
-/// sees the namespace).
+/// Inode numbers that `FILTER_NS` selects (`u32`), each with the namespace's identity (`u64`): 0 until a program first
+/// sees the namespace.
 pub const MAP_FILTER_NS: &str = "FILTER_NS_INUMS";
-/// Set of thread group ids (`u32` to `u8`) that `FILTER_PIDS` selects.
+/// Thread group ids that `FILTER_PIDS` selects (`u32`). The value (`u8`) has no meaning.
 pub const MAP_FILTER_PIDS: &str = "FILTER_PID_SET";
-/// Most entries of a filter map.
+/// Capacity of each filter map.
 pub const FILTER_ENTRIES: u32 = 1024;
 
-/// Zombies: [`super::ProcessKey`] to [`super::Zombie`].
-pub const MAP_ZOMBIES: &str = "ZOMBIES";
-/// Peak thread count by process.
+/// Pages of notes about processes: a byte per thread group id.
+pub const MAP_PROCESS_NOTES: &str = "PROCESS_NOTES";
+/// Number of thread group ids in a page.
+pub const NOTES_PER_PAGE: u32 = 4096;
+/// Peak number of threads of each process: [`super::ProcessKey`] to `u32`.
 pub const MAP_PEAK_THREADS: &str = "PEAK_THREADS";
-/// Dying namespaces: their init's thread group id (`u32`) to [`super::Dying`].
+/// Dying namespaces: the init's thread group id (`u32`) to [`super::Dying`].
 pub const MAP_DYING: &str = "DYING";
 
-/// One `u64`: CLOCK_BOOTTIME, nanoseconds, when the last hook was attached; 0 until then. Earlier processes have an
-/// unknown history.
+/// One `u64`: when the last hook was attached (CLOCK_BOOTTIME, nanoseconds); 0 until then. If a process started
+/// earlier, its history is unknown.
 pub const MAP_OBSERVED_SINCE: &str = "OBSERVED_SINCE";
 
-/// One `u32`: [`attached`], which hooks are in place. Written while they are being attached, as it is known only then.
+/// One `u32`: which hooks are attached ([`attached`]). User space writes it while it attaches them, because only then
+/// it knows which ones the kernel accepts.
 pub const MAP_ATTACHED: &str = "ATTACHED";
 
 /// Bits of [`MAP_ATTACHED`].
@@ -32,26 +35,26 @@ pub mod attached {
     pub const UNSHARE_SEEN: u32 = 1 << 0;
     /// Some hook reports setns(2) when it happens.
     pub const SETNS_SEEN: u32 = 1 << 1;
-    /// unshare(2) and the clone family are reported by function hooks, not by sys_exit.
+    /// Function hooks report unshare(2) and the clone family, so sys_exit does not.
     pub const CREATION_BY_FUNCTION: u32 = 1 << 2;
-    /// setns(2) is reported by a function hook, not by sys_exit.
+    /// A function hook reports setns(2), so sys_exit does not.
     pub const SETNS_BY_FUNCTION: u32 = 1 << 3;
-    /// The release of a namespace's last reference is seen.
+    /// A hook sees the release of a namespace's last reference.
     pub const RELEASE_SEEN: u32 = 1 << 4;
-    /// Reaps and finished teardowns are reported by function hooks, not by sched_process_free.
+    /// Function hooks report reaps and the ends of teardowns, so sched_process_free does not.
     pub const ENDS_BY_FUNCTION: u32 = 1 << 5;
 }
 
-/// Tasks whose first program has run, for the second program to check. [`DONE_ENTRIES`] entries; one entry if no second
-/// programs are loaded.
+/// Tasks whose first program has run. The second program checks it to see whether the kernel skipped the first one.
+/// [`DONE_ENTRIES`] entries; one entry if no second programs are loaded.
 pub const MAP_DONE: &str = "DONE";
-/// 2^16 tasks, with room for four tracepoints each.
+/// Room for 2^16 tasks and four tracepoints each.
 pub const DONE_ENTRIES: u32 = 1 << 18;
 
-/// Tables of [`super::namespace_counters::CounterSlot`], one a CPU, that user space maps into its memory.
+/// One table of [`super::namespace_counters::CounterSlot`] per CPU. User space maps them into its memory.
 pub const MAP_NAMESPACE_COUNTERS: &str = "NS_COUNTERS";
-/// Per CPU: [`super::namespace_counters::NamespaceId`] to [`super::namespace_counters::NamespaceCounters`], for
-/// namespaces that have no slot because the table was full.
+/// Counters of namespaces that have no slot because the table was full, per CPU:
+/// [`super::namespace_counters::NamespaceId`] to [`super::namespace_counters::NamespaceCounters`].
 pub const MAP_MORE_NAMESPACE_COUNTERS: &str = "NS_COUNTERS_MORE";
 
 /// aya-log's ring buffer.
@@ -71,11 +74,11 @@ pub const PROGRAM_FREE: &str = "process_free";
 pub const PROGRAM_SIGNAL: &str = "signal_generate";
 /// Program on tp_btf/sys_exit.
 pub const PROGRAM_SYSCALL: &str = "syscall_exit";
-/// Follows [`PROGRAM_FORK`] if the kernel can skip that.
+/// Runs after [`PROGRAM_FORK`] on kernels that can skip that program.
 pub const PROGRAM_FORK_AGAIN: &str = "again_process_fork";
-/// Follows [`PROGRAM_EXEC`] if the kernel can skip that.
+/// Runs after [`PROGRAM_EXEC`] on kernels that can skip that program.
 pub const PROGRAM_EXEC_AGAIN: &str = "again_process_exec";
-/// Follows [`PROGRAM_EXIT_GROUP_DEAD`] if the kernel can skip that.
+/// Runs after [`PROGRAM_EXIT_GROUP_DEAD`] on kernels that can skip that program.
 pub const PROGRAM_EXIT_AGAIN: &str = "again_process_exit";
 /// Program on tp_btf/mark_victim.
 pub const PROGRAM_VICTIM: &str = "victim_marked";
@@ -102,9 +105,10 @@ pub const PROGRAM_FREE_INUM: &str = "inode_number_freed";
 /// Program on fentry/reboot_pid_ns.
 pub const PROGRAM_REBOOT: &str = "namespace_reboots";
 
-/// Program on iter/task of the snapshot's object: the processes.
+/// Program on iter/task in the snapshot's object: lists the processes.
 pub const PROGRAM_SNAPSHOT: &str = "process_snapshot";
-/// Program on iter/task of the same object: pid_for_children, and the root and mount namespace of processes.
+/// Program on iter/task in the same object: lists pid_for_children, and processes' root directories and mount
+/// namespaces.
 pub const PROGRAM_TASK_TIES: &str = "task_ties";
-/// Program on iter/task_file of the same object: open namespace files.
+/// Program on iter/task_file in the same object: lists open namespace files.
 pub const PROGRAM_FILE_TIES: &str = "file_ties";

@@ -1,4 +1,4 @@
-//! Records of the task iterator, one for each process, and their checked decoding.
+//! Records of the task iterator (one for each process) and their checked decoding.
 
 use super::{
     decode::{DecodeError, Process},
@@ -9,7 +9,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SnapshotRecord {
-    /// Bytes of the whole record, its tail included.
+    /// Bytes of the whole record, with its tail.
     pub size: u32,
     /// PIDs in the tail.
     pub pids: u32,
@@ -31,9 +31,10 @@ pub struct SnapshotRecord {
     pub threads_live: u32,
     /// `task_struct.flags` of its first thread.
     pub task_flags: u32,
-    /// 1: no PID can be allocated in its innermost namespace any more, as the PID 1 of that one has ended or is exiting.
+    /// 1: its innermost namespace allocates no more PIDs, because the PID 1 there has ended or is exiting.
     pub ns_dying: u32,
-    /// 1: it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). 0: it does not. 2: unknown on this kernel.
+    /// 1: it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). 0: it does not. 2: unknown on this
+    /// kernel.
     pub subreaper: u32,
     /// The low 32 bits of `task_struct.jobctl` of the first thread; 0: unknown on this kernel.
     pub jobctl: u32,
@@ -42,20 +43,22 @@ pub struct SnapshotRecord {
     /// Opaque id of the first thread's css_set. Two processes with the same id in one pass are in the same cgroups of
     /// all hierarchies. 0: unknown on this kernel.
     pub cgroups: u64,
-    /// When its first thread last came to a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: unknown on this kernel.
+    /// When its first thread last got a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: unknown on this
+    /// kernel.
     pub last_arrival: u64,
-    /// How long it ran then, nanoseconds: `se.sum_exec_runtime` minus its value when the thread was last scheduled in.
+    /// How long it ran since then, in nanoseconds: `se.sum_exec_runtime` minus its value when the thread was last
+    /// scheduled in.
     pub last_ran: u64,
 }
 
-const _: () = assert!(size_of::<SnapshotRecord>() == 160);
+const _: () = assert!(size_of::<SnapshotRecord>() == 168);
 
 /// A decoded [`SnapshotRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotProcess<'a> {
     /// The fixed part.
     pub record: SnapshotRecord,
-    /// The process, with its PIDs.
+    /// The process with its PIDs.
     pub process: Process<'a>,
 }
 

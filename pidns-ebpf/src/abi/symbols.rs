@@ -1,13 +1,14 @@
-//! The numbers of the object that user space fills in before load: kernel offsets, switches, kfuncs.
+//! The numbers that user space fills in before load: kernel offsets, switches, kfuncs.
 //!
-//! `for_each_offset` is the one list: the object makes a constant of each row, user space a BTF lookup. A number is in
-//! the instructions themselves, where a [`placeholder`] stands until it is filled in. Read from a global it would cost a
-//! load, and those of a hook are on more lines of the cache than all else that the hook reads.
+//! `for_each_offset` is the only list of offsets. The object turns each row into a constant, and user space turns it
+//! into a BTF lookup. The numbers are in the instructions themselves: user space replaces a [`placeholder`] there. A
+//! number in a global variable would cost a load, and the numbers of one hook would be in more cache lines than
+//! everything else that the hook reads.
 
-/// Stands in the object's instructions for the number of this name. As an offset it is outside every kernel structure, so
-/// that the verifier refuses a load at one that was not filled in.
+/// The placeholder in the object's instructions for the number with this name. As an offset it is outside every kernel
+/// structure, so the verifier refuses a load at an offset that was not filled in.
 pub const fn placeholder(name: &str) -> u32 {
-    // FNV-1a, folded into the range in which it is also positive.
+    // FNV-1a, folded so that the number is also positive as an i32.
     let bytes = name.as_bytes();
     let mut hash: u32 = 0x811c_9dc5;
     let mut at = 0;
@@ -18,17 +19,17 @@ pub const fn placeholder(name: &str) -> u32 {
     0x7000_0000 | (hash >> 28 ^ hash) & 0x0fff_ffff
 }
 
-/// Value of an optional offset whose field this kernel lacks; code that would use it is dead.
+/// Value of an optional offset if this kernel lacks the field. The code that would use it is dead.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Where a number in the object comes from in BTF.
+/// How a number in the object is looked up in BTF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Offset of `structure.field[.field…]`, through anonymous members.
+    /// Offset of `structure.field[.field…]`. Anonymous members are searched too.
     Field(&'static str, &'static str),
     /// Size of a structure or union.
     Size(&'static str),
-    /// Number of a member of an enumeration.
+    /// Value of a member of an enumeration.
     Enumerator(&'static str, &'static str),
     /// Size of one element of the array `structure.field`.
     Element(&'static str, &'static str),
@@ -39,9 +40,9 @@ pub enum Source {
 pub struct Offset {
     /// Its name in the object.
     pub symbol: &'static str,
-    /// What it holds.
+    /// How it is looked up.
     pub source: Source,
-    /// Whether the object does without it ([`ABSENT`]).
+    /// Whether the object can work without it ([`ABSENT`]).
     pub optional: bool,
 }
 
@@ -157,8 +158,8 @@ macro_rules! for_each_offset {
     };
 }
 
-/// As `for_each_offset`: what the snapshot's object has besides. A list of its own, so that the live stream, which needs
-/// none of it, runs where it is not there.
+/// Like `for_each_offset`: offsets that only the snapshot's object needs. They are a separate list, so that the live
+/// stream runs on kernels that lack them.
 #[macro_export]
 macro_rules! for_each_snapshot_offset {
     ($with:path) => {
@@ -181,8 +182,8 @@ macro_rules! for_each_snapshot_offset {
     };
 }
 
-/// What the snapshot's object uses of `for_each_offset`. One that it uses and that is missing here stays a [`placeholder`],
-/// which the verifier refuses.
+/// Offsets of `for_each_offset` that the snapshot's object uses. If it uses one that is missing here, the
+/// [`placeholder`] stays and the verifier refuses it.
 pub const SNAPSHOT_SHARED: &[&str] = &[
     "TASK_PID",
     "TASK_TGID",
@@ -213,6 +214,7 @@ pub const SNAPSHOT_SHARED: &[&str] = &[
     "PIDNS_PARENT",
     "PIDNS_CHILD_REAPER",
     "PIDNS_PID_ALLOCATED",
+    "PIDNS_PID_MAX",
     "PIDNS_USER_NS",
     "PIDNS_NS",
     "NS_COMMON_INUM",
@@ -246,7 +248,7 @@ macro_rules! source {
 
 macro_rules! table {
     ($table:ident: $(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => {
-        /// Every offset of the list.
+        /// All offsets of the list.
         pub const $table: &[Offset] = &[$(Offset {
             symbol: stringify!($symbol),
             source: source!($what, $structure, $field),
@@ -263,34 +265,35 @@ macro_rules! snapshot_table {
 for_each_offset!(stream_table);
 for_each_snapshot_offset!(snapshot_table);
 
-/// `u32`: bit mask by [`super::Kind`] of the records wanted. Namespaces' own records are always sent.
+/// `u32`: bit mask of the wanted records, by [`super::Kind`]. It applies to records of processes, signals and refused
+/// forks. The other records of namespaces are sent whatever the mask.
 pub const EVENT_MASK: &str = "EVENT_MASK";
-/// `u64`: bit mask by level of the processes wanted.
+/// `u64`: bit mask of the wanted processes, by level.
 pub const LEVEL_MASK: &str = "LEVEL_MASK";
-/// `bool`: only processes in the namespaces of [`super::names::MAP_FILTER_NS`] and below.
+/// `bool`: only the namespaces of [`super::names::MAP_FILTER_NS`] and those below them, with their processes.
 pub const FILTER_NS: &str = "FILTER_NS";
 /// `bool`: only the processes of [`super::names::MAP_FILTER_PIDS`].
 pub const FILTER_PIDS: &str = "FILTER_PIDS";
-/// `bool`: forks, execs and ends of processes are counted by namespace ([`super::namespace_counters`]), and no record of
-/// them is sent.
+/// `bool`: forks, execs and exits of processes are counted by namespace ([`super::namespace_counters`]) and not sent as
+/// records.
 pub const COUNTING: &str = "COUNTING";
-/// `bool`: an exec carries the arguments.
+/// `bool`: records of execs carry the arguments.
 pub const WITH_ARGS: &str = "WITH_ARGS";
 /// `bool`: this kernel has the helper bpf_task_pt_regs (5.15 and later).
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
-/// `bool`: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] has it), so that a fork has
-/// to be checked for what they did. The check takes the verifier several times as long as all else.
+/// `bool`: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] shows that), so a fork is
+/// checked for their effects. The verifier needs several times as long for that check as for everything else.
 pub const CALLS_MAY_BE_UNSEEN: &str = "CALLS_MAY_BE_UNSEEN";
 /// `bool`: this kernel has the kfuncs [`PREEMPT_DISABLE`] and [`PREEMPT_ENABLE`].
 pub const HAVE_PREEMPT_KFUNCS: &str = "HAVE_PREEMPT_KFUNCS";
 /// `bool`: it has [`IRQ_SAVE`] and [`IRQ_RESTORE`].
 pub const HAVE_IRQ_KFUNCS: &str = "HAVE_IRQ_KFUNCS";
-/// `bool`: tracepoints do not keep other tasks off their CPU (7.0 and later), and the busy programs are each followed
-/// by a second one.
-pub const SECOND_CHANCE: &str = "SECOND_CHANCE";
-/// `bool`: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
+/// `bool`: tasks can be preempted in tracepoints (7.0 and later), so a second program follows each program on a busy
+/// tracepoint.
+pub const SECOND_PROGRAM: &str = "SECOND_PROGRAM";
+/// `bool`: the verifier refuses loads past the first element of `pid.numbers` (5.10), so it is copied.
 pub const PROBE_NUMBERS: &str = "PROBE_NUMBERS";
-/// `u8`: aya-log's level; 0 is off, and the log statements are dead code.
+/// `u8`: aya-log's level. 0 is off: the log statements are dead code.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// The kfunc that turns preemption off (6.10 and later).
@@ -299,10 +302,10 @@ pub const PREEMPT_DISABLE: &str = "bpf_preempt_disable";
 pub const PREEMPT_ENABLE: &str = "bpf_preempt_enable";
 /// The kfunc that turns interrupts off (6.14 and later).
 pub const IRQ_SAVE: &str = "bpf_local_irq_save";
-/// The kfunc that turns them on again, if they were.
+/// The kfunc that turns them on again if they were on before.
 pub const IRQ_RESTORE: &str = "bpf_local_irq_restore";
 
-/// The instruction that calls the kfunc of this BTF number (`BPF_PSEUDO_KFUNC_CALL`, include/uapi/linux/bpf.h).
+/// The instruction that calls the kfunc with this BTF id (`BPF_PSEUDO_KFUNC_CALL`, include/uapi/linux/bpf.h).
 pub const fn kfunc_call(number: u32) -> [u8; 8] {
     let [a, b, c, d] = number.to_le_bytes();
     [0x85, 0x20, 0, 0, a, b, c, d]

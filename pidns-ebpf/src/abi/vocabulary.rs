@@ -1,6 +1,6 @@
-//! Numbers that stand for something.
+//! Enumerations whose numbers cross the wire.
 
-/// Declares a vocabulary of the wire: constants with a checked way back.
+/// Declares an enumeration of the wire, with a checked conversion from its numbers.
 macro_rules! vocabulary {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$doc])*

@@ -1,8 +1,8 @@
 //! `struct pid *alloc_pid(struct pid_namespace *ns, pid_t *set_tid, size_t set_tid_size)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid.c#L162>
 //!
-//! Called by copy_process() in the forking thread. It is what refuses a fork into a dead namespace (ENOMEM), or into
-//! one that has no PID left, at whatever level (EAGAIN).
+//! Called by copy_process() in the forking thread. It refuses a fork into a dead namespace (ENOMEM), and a fork that
+//! needs a PID at a level where none is left (EAGAIN).
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
 
@@ -15,7 +15,8 @@ use crate::{
 fn pid_allocated(ctx: FExitContext) -> i32 {
     let chosen_pids: u64 = ctx.arg(2);
     let pid: u64 = ctx.arg(3);
-    // No address is above; with a pointer the verifier allows a comparison with a constant, and no arithmetic.
+    // Values above this are errors, not addresses. The verifier lets a program compare a pointer with a constant, but
+    // not calculate with it.
     let refused = pid > (-4_096i64) as u64;
     if !refused && chosen_pids == 0 {
         return 0;

@@ -1,8 +1,8 @@
 //! `struct pid_namespace *copy_pid_ns(u64 flags, struct user_namespace *user_ns, struct pid_namespace *old_ns)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L162>
 //!
-//! Called by create_new_namespaces() in the creator, for every clone and unshare that asks for some namespace; without
-//! CLONE_NEWPID it returns the old one. The new namespace belongs to no process yet: the call can still fail.
+//! Called by create_new_namespaces() in the creator, for every clone and unshare that asks for a namespace of any type.
+//! Without CLONE_NEWPID it returns the old PID namespace. A new one belongs to no process yet: the call can still fail.
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
 

@@ -1,7 +1,7 @@
 //! `TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, sched_process_exec
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/sched.h#L424>
 //!
-//! Called by exec_binprm() in the process, after the new program is in place.
+//! Called by exec_binprm() in the process, after the new program is loaded.
 
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
@@ -10,19 +10,20 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use pidns_ebpf::abi::{
-    ARGS_MAX, ExecRecord, FILENAME_MAX, FLAG_ARGS, FLAG_ARGS_CUT, Header, Kind, MAX_PIDS, Moment, Writer,
+    ARGS_MAX, DoubleHook, ExecRecord, FILENAME_MAX, FLAG_ARGS, FLAG_ARGS_CUT, Header, Kind, MAX_PIDS, Writer,
 };
 
 use crate::{
     counting,
     emit::{now, output},
     filter,
-    kernel::{Binprm, Chain, Direct, Task, bounded},
+    kernel::{Binprm, Direct, Task, bounded},
     layout::{COUNTING, Constant as _, WITH_ARGS},
+    pid::Chain,
     undisturbed::{first, second},
 };
 
-/// The record's fixed part and its longest tail. One byte more for the NUL that the helper writes.
+/// The record's fixed part and its longest tail, with one more byte for the NUL that the helper writes.
 #[repr(C)]
 struct ExecScratch {
     record: ExecRecord,
@@ -34,23 +35,23 @@ static SCRATCH_EXEC: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1,
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> i32 {
-    first(Moment::Exec, || exec(&ctx))
+    first::<{ DoubleHook::Exec as u32 }>(|| exec(&ctx))
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn again_process_exec(ctx: BtfTracePointContext) -> i32 {
-    second(Moment::Exec, || exec(&ctx))
+    second::<{ DoubleHook::Exec as u32 }>(|| exec(&ctx))
 }
 
 #[inline(always)]
 fn exec(ctx: &BtfTracePointContext) {
     let task = Task::<Direct>::of(ctx.arg(0));
     let binprm = Binprm::<Direct>::of(ctx.arg(2));
-    let pid = task.thread_pid();
     if COUNTING.is_on() {
-        counting::execed(pid);
+        counting::execed(task);
         return;
     }
+    let pid = task.thread_pid();
     if !(filter::wants(Kind::ProcessExec)
         && filter::wants_level(pid.level())
         && filter::wants_process(task.tgid(), task.tgid())
@@ -69,7 +70,7 @@ fn exec(ctx: &BtfTracePointContext) {
 
         let name = tail.add(pids as usize * 4);
         let read = bpf_probe_read_kernel_str(name.cast(), FILENAME_MAX as u32, binprm.filename().cast());
-        // The helper counts the NUL. The mask shows the verifier the bound of the helper's result.
+        // The helper's result includes the NUL. The mask shows the verifier a bound of the result.
         let filename_len = if read > 0 { (read as u32 - 1) & (FILENAME_MAX as u32 - 1) } else { 0 };
 
         let mut flags = 0;
@@ -81,7 +82,8 @@ fn exec(ctx: &BtfTracePointContext) {
             flags = if wanted > u64::from(args_len) { FLAG_ARGS | FLAG_ARGS_CUT } else { FLAG_ARGS };
             let to = name.add(filename_len as usize);
             if args_len > 0 && bpf_probe_read_user(to.cast(), args_len, start as *const _) != 0 {
-                // Swapped out, or a process that changed its own memory map at once: not known.
+                // The memory is swapped out, or the process has already changed its memory map: the arguments are
+                // unknown.
                 args_len = 0;
                 flags = 0;
             }

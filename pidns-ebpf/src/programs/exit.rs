@@ -1,8 +1,8 @@
 //! `TP_PROTO(struct task_struct *p, bool group_dead)`, sched_process_exit; before 6.16 without `group_dead`
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/sched.h#L332>
 //!
-//! Called by do_exit() in the exiting thread, once a thread. Reading the second argument where there is none is
-//! refused at load, hence two programs; user space loads the one that fits.
+//! Called by do_exit() in the exiting thread, once per thread. There are two programs, because the verifier refuses to
+//! read a second argument that does not exist. User space loads the one that fits.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -12,20 +12,22 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use pidns_ebpf::abi::{
-    Dying, ExitRecord, Header, InitExitBody, Kind, Moment, NamespaceRecord, PIDS_ROOM, ProcessKey,
-    ReapRecord, Writer, Zombie,
+    DoubleHook, Dying, ExitRecord, InitExitBody, Kind, NamespaceRecord, PIDS_ROOM, ProcessKey, Writer,
     names::attached::{ENDS_BY_FUNCTION, RELEASE_SEEN},
 };
 
 use crate::{
+    access::ThroughNumbers,
     counting,
     emit::{self, Scratch, copy, now, send, zero},
     filter,
-    kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
+    kernel::{Direct, PidNamespace, Task},
     layout::{COUNTING, Constant as _},
     maps::{
-        CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, count, without_init,
+        AWAITS_REAP, AWAITS_TEARDOWN, CASCADE, DYING, ENDED, HAS_PEAK, OOM_VICTIMS, PEAK_THREADS, REBOOTS,
+        attached, count, note, notes, without_init,
     },
+    pid::Chain,
     undisturbed::{first, second},
 };
 
@@ -37,35 +39,34 @@ static SCRATCH_EXIT: PerCpuArray<Scratch<ExitRecord>> = PerCpuArray::with_max_en
 static SCRATCH_INIT_EXIT: PerCpuArray<Scratch<NamespaceRecord<InitExitBody>>> =
     PerCpuArray::with_max_entries(1, 0);
 #[map]
-static SCRATCH_ZOMBIE: PerCpuArray<Zombie> = PerCpuArray::with_max_entries(1, 0);
-#[map]
 static SCRATCH_DYING: PerCpuArray<Dying> = PerCpuArray::with_max_entries(1, 0);
 
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_group_dead(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     let group_dead: i32 = ctx.arg(1);
-    first(Moment::Exit, || exit(&ctx, task, group_dead & 1 != 0))
+    first::<{ DoubleHook::Exit as u32 }>(|| exit(&ctx, task, group_dead & 1 != 0))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 fn again_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     let group_dead: i32 = ctx.arg(1);
-    second(Moment::Exit, || exit(&ctx, task, group_dead & 1 != 0))
+    second::<{ DoubleHook::Exit as u32 }>(|| exit(&ctx, task, group_dead & 1 != 0))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     let group_dead = task.signal().live_threads() == 0 && is_first_to_end(task);
-    // Where there is no `group_dead` a tracepoint keeps other tasks off its CPU.
+    // Kernels without `group_dead` do not preempt tasks in tracepoints.
     exit(&ctx, task, group_dead);
     0
 }
 
-/// Two threads that end at the same time can both find that none is left: the first one reports. It may have been released before
-/// the other one gets here, so that a process with one thread left has to be looked up, too.
+/// Whether the exit of this process has not been reported yet. If two threads end at the same time, both can find that
+/// none is left, and only the first one may report the exit. It may have been released before the second one gets here,
+/// so a process with one thread left is looked up too.
 #[inline(always)]
 fn is_first_to_end(task: Task<Direct>) -> bool {
     let key = task.group_leader().key();
@@ -85,7 +86,7 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         count(|counters| counters.threads_ended += 1);
         return;
     }
-    // The leader may have ended before; it stays a zombie, and keeps its PIDs, until now.
+    // The leader may have ended earlier. It has stayed a zombie since, and has kept its PIDs.
     let leader = task.group_leader();
     let pid = leader.thread_pid();
     let level = pid.level();
@@ -108,37 +109,63 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         let Chain { pids, ns, .. } = chain;
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         if chain.is_init() && ns.reboot_signal() != 0 {
-            // reboot(2) inside: the status that wait(2) gives is set when the teardown ends, to this.
+            // After reboot(2) in the namespace, the kernel sets the wait status to this signal when the teardown ends.
             wait_status = ns.reboot_signal();
         }
         (&raw mut (*record).wait_status).write(wait_status);
         let key = leader.key();
-        (&raw mut (*record).peak_threads).write(take(&PEAK_THREADS, &key));
-        let cascade_inum = if level > 0 { take(&CASCADE, &key) } else { 0 };
+        (&raw mut (*record).peak_threads).write(peak_threads(&key));
+        let is_killed = wait_status & 0x7f == SIGKILL;
+        // The kernel kills the members of a dying namespace, and those of the namespaces in it.
+        let may_be_in_cascade = level > 0 && (is_killed || ns.is_dead());
+        let cascade_inum = if may_be_in_cascade { take(&CASCADE, &key) } else { 0 };
         (&raw mut (*record).cascade_inum).write(cascade_inum);
-        let is_killed = wait_status & 0x7f == SIGKILL || chain.is_init();
-        (&raw mut (*record).oom).write(u32::from(is_killed && OOM_VICTIMS.remove(&key).is_ok()));
+        let is_oom_victim = (is_killed || chain.is_init()) && OOM_VICTIMS.remove(&key).is_ok();
+        (&raw mut (*record).oom).write(u32::from(is_oom_victim));
 
         let boot_ns = now();
         if chain.is_init() && filter::wants_namespace(ns) {
             init_exit(ctx, scratch, ns, &key, boot_ns, pids, threads);
+            if COUNTING.is_on() {
+                // Of processes, only members that are killed for lack of memory are reported.
+                return;
+            }
         }
         if !selected {
             return;
         }
-        let reaping_wanted = filter::wants(Kind::ProcessReap);
-        let told_at_reaping = attached(ENDS_BY_FUNCTION);
-        if reaping_wanted && !told_at_reaping {
-            zombie(&key, scratch, boot_ns, pids);
-        }
-        // A reap reported by release_task does not have the start of the zombie: this record has it.
-        if filter::wants(Kind::ProcessExit) || (reaping_wanted && told_at_reaping) {
-            send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
+        // The record of a reap lacks the time of the exit. User space takes it from this record.
+        let wants_reap = filter::wants(Kind::ProcessReap);
+        if filter::wants(Kind::ProcessExit) || wants_reap {
+            let sent = send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
+            if wants_reap && !attached(ENDS_BY_FUNCTION) {
+                if !sent {
+                    // Nothing could describe the process that is reaped.
+                    count(|counters| counters.lost[Writer::Exit as usize][Kind::ProcessReap as usize] += 1);
+                } else if !note(tgid, AWAITS_REAP) {
+                    count(|counters| counters.zombies_untracked += 1);
+                }
+            }
         }
     }
 }
 
-/// Takes what a map holds for this process; 0: nothing.
+/// Takes the process's peak number of threads out of the map; 0: it has had only one.
+#[inline(always)]
+fn peak_threads(key: &ProcessKey) -> u32 {
+    if let Some(notes) = notes(key.pid) {
+        // SAFETY: a map value. No other thread of the process is left.
+        unsafe {
+            if *notes & HAS_PEAK == 0 {
+                return 0;
+            }
+            *notes &= !HAS_PEAK;
+        }
+    }
+    take(&PEAK_THREADS, key)
+}
+
+/// Takes this process's value out of a map; 0: none.
 #[inline(always)]
 fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
     // SAFETY: a map value, copied at once.
@@ -149,32 +176,8 @@ fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
     value
 }
 
-/// Keeps what the process's reaping will be reported with.
-#[inline(always)]
-unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
-    let Some(zombie) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's scratch memory, and the caller's pointers.
-    unsafe {
-        let record = &raw mut (*zombie).record;
-        (&raw mut (*record).header).write(Header {
-            boot_ns: 0,
-            size: size_of::<ReapRecord>() as u32 + 4 * pids,
-            kind: Kind::ProcessReap as u8,
-            flags: 0,
-            pids: pids as u8,
-            other_pids: 0,
-        });
-        copy(&raw const (*from).record.process, &raw mut (*record).process);
-        (&raw mut (*record).exit_boot_ns).write(boot_ns);
-        copy((&raw const (*from).tail).cast(), &raw mut (*zombie).pids);
-        if ZOMBIES.insert(key, &*zombie, 0).is_err() {
-            count(|counters| counters.zombies_untracked += 1);
-        }
-    }
-}
-
-/// The last thread of a namespace's init ends: from here on nothing can be forked there, and this thread kills
-/// the members (zap_pid_ns_processes, kernel/pid_namespace.c). `threads` are those of the init that are left.
+/// The last thread of a namespace's init ends. From now on no process can be forked there, and this thread kills the
+/// members (zap_pid_ns_processes, kernel/pid_namespace.c). `threads` is the number of the init's threads that are left.
 #[inline(always)]
 unsafe fn init_exit(
     ctx: &BtfTracePointContext,
@@ -185,7 +188,7 @@ unsafe fn init_exit(
     pids: u32,
     threads: u32,
 ) {
-    // The init's own PIDs are the only ones there that are no member's.
+    // All PIDs in use except the init's own belong to members.
     let members = ns.pids_in_use().saturating_sub(threads);
     debug!(ctx, "init of {} exits, {} members", ns.inum(), members);
     let Some(scratch) = Scratch::of(&SCRATCH_INIT_EXIT) else { return };
@@ -221,11 +224,14 @@ unsafe fn init_exit(
         if DYING.insert(&key.pid, &*dying, 0).is_err() {
             count(|counters| counters.teardowns_untracked += 1);
             warn!(ctx, "no room to follow the teardown of {}", ns.inum());
+        } else {
+            // Without it only the sweep in user space finds the end of a teardown of which no SIGCHLD tells.
+            note(key.pid, AWAITS_TEARDOWN);
         }
     }
 }
 
-/// Takes what reboot(2) was called with in the namespace of this inode number; 0: not seen.
+/// Takes the command of reboot(2) in the namespace with this inode number; 0: no hook saw it.
 #[inline(always)]
 fn reboot_command(inum: u32) -> u32 {
     // SAFETY: a map value, copied at once.

@@ -11,24 +11,26 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use pidns_ebpf::abi::{
-    Creation, FLAG_INEXACT, FLAG_RESTORED, ForkRecord, InitBody, JoinBody, Kind, Moment, NamespaceRecord,
+    Creation, DoubleHook, FLAG_INEXACT, FLAG_RESTORED, ForkRecord, InitBody, JoinBody, Kind, NamespaceRecord,
     Via, Writer,
     names::attached::{CREATION_BY_FUNCTION, SETNS_SEEN, UNSHARE_SEEN},
 };
 
 use crate::{
+    access::ThroughNumbers,
     call::Call,
     counting,
     emit::{self, Scratch, copy, now, send},
     filter,
-    kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
+    kernel::{Access, Direct, PidNamespace, Regs, Task},
     layout::{CALLS_MAY_BE_UNSEEN, COUNTING, Constant as _},
-    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, count, observed_since},
+    maps::{CHILDREN_NS, ChildrenNs, HAS_PEAK, PEAK_THREADS, attached, count, note, observed_since},
+    pid::Chain,
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::{first, second},
 };
 
-/// The record, and the fork's arguments.
+/// The record and the fork's arguments.
 #[repr(C)]
 struct ForkScratch {
     scratch: Scratch<ForkRecord>,
@@ -45,12 +47,12 @@ static SCRATCH_FORK_JOIN: PerCpuArray<Scratch<NamespaceRecord<JoinBody>>> =
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
-    first(Moment::Fork, || forked(&ctx))
+    first::<{ DoubleHook::Fork as u32 }>(|| forked(&ctx))
 }
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn again_process_fork(ctx: BtfTracePointContext) -> i32 {
-    second(Moment::Fork, || forked(&ctx))
+    second::<{ DoubleHook::Fork as u32 }>(|| forked(&ctx))
 }
 
 #[inline(always)]
@@ -61,8 +63,8 @@ fn forked(ctx: &BtfTracePointContext) {
     let level = pid.level();
     let tgid = child.tgid();
     if COUNTING.is_on() {
-        counting::forked(child, level);
-        if child.pid() != tgid || !may_report_namespace(thread, child, level) {
+        let is_init = counting::forked(child, level);
+        if child.pid() != tgid || !(is_init || may_reveal_join(thread, level)) {
             return;
         }
     }
@@ -98,13 +100,14 @@ fn forked(ctx: &BtfTracePointContext) {
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         (&raw mut (*record).parent.ns_inum).write(parent_ns.inum());
 
-        // Decided before the arguments are read: the verifier would repeat the walk up the namespaces for each value
-        // they can take.
+        // This comes before the arguments are read. Otherwise the verifier would follow the walk up the namespaces once
+        // for each value that they can have.
         let is_new_init = chain.is_init() && filter::wants_namespace(ns);
-        // Most forks need no lookup: only an init's reports a namespace, and only clone3 chooses PIDs.
+        // Most forks need no arguments: only the fork of an init reports a namespace, and only clone3 can choose PIDs.
         let needs_args = is_new_init || matches!(syscall::via(regs.call()), Via::Clone3);
         let fork = if needs_args {
-            // Stored and reloaded: the verifier then forgets the concrete value and checks the rest only once.
+            // They are stored and loaded again, so that the verifier forgets their values and checks the rest only
+            // once.
             let args = fork_args(thread, regs, ns);
             copy(&raw const args, &raw mut (*memory).args);
             (&raw const (*memory).args).read_volatile()
@@ -127,20 +130,14 @@ fn forked(ctx: &BtfTracePointContext) {
     }
 }
 
-/// In counting mode: whether this fork must still be reported, because the child is an init or reveals a join that no
-/// other hook sees.
+/// In counting mode: whether this fork may reveal a join that no other hook sees.
 #[inline(always)]
-fn may_report_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> bool {
-    if level == 0 {
-        return false;
-    }
-    // A child in another namespace than its parent is always at a deeper level.
-    let is_join =
-        CALLS_MAY_BE_UNSEEN.is_on() && thread.thread_pid().level() != level && !attached(SETNS_SEEN);
-    is_join || child.is_reaper_of(child.children_ns())
+fn may_reveal_join(thread: Task<Direct>, level: u32) -> bool {
+    // If a child is in another namespace than its parent, it is always at a deeper level.
+    CALLS_MAY_BE_UNSEEN.is_on() && level != 0 && thread.thread_pid().level() != level && !attached(SETNS_SEEN)
 }
 
-/// The fork's arguments: from the notes of the function hooks, else from the caller's registers.
+/// The fork's arguments, from the notes of the function hooks or else from the caller's registers.
 #[inline(always)]
 fn fork_args<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidNamespace<N>) -> Fork {
     let compat = thread.in_compat_syscall();
@@ -155,7 +152,7 @@ fn fork_args<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidN
     }
 }
 
-/// Counts threads and keeps each process's peak for its exit record.
+/// Counts the thread, and stores the process's peak number of threads for its exit record.
 #[inline(always)]
 fn thread_created(thread: Task<Direct>) {
     count(|counters| counters.threads_created += 1);
@@ -165,7 +162,7 @@ fn thread_created(thread: Task<Direct>) {
     let key = thread.group_leader().key();
     let threads = thread.signal().threads();
     match PEAK_THREADS.get_ptr_mut(&key) {
-        // SAFETY: a map value; two racing forks may store the smaller peak, which the next fork corrects.
+        // SAFETY: a map value. Two racing forks may store the smaller peak; the next fork corrects that.
         Some(peak) => unsafe {
             if *peak < threads {
                 *peak = threads;
@@ -174,13 +171,15 @@ fn thread_created(thread: Task<Direct>) {
         None => {
             if PEAK_THREADS.insert(&key, &threads, 0).is_err() {
                 count(|counters| counters.peaks_untracked += 1);
+            } else {
+                note(key.pid, HAS_PEAK);
             }
         }
     }
 }
 
-/// The child is the first process of `ns`. Its namespace may have been created by this very call, or before: by
-/// an unshare of the caller, or (7.x) by another process whose `pid_for_children` the caller joined.
+/// Reports that the child is the first process of `ns`. This call may have created the namespace. If not, an earlier
+/// unshare of the caller did, or (7.x) of another process whose `pid_for_children` the caller joined.
 #[inline(always)]
 unsafe fn namespace_init(
     ctx: &BtfTracePointContext,
@@ -237,9 +236,9 @@ fn set_children_ns(thread: Task<Direct>, inum: u32) {
     let _ = CHILDREN_NS.insert(&thread.pid(), &value, 0);
 }
 
-/// Without the hook on system calls, a join is visible only at the first child in another namespace. Threads older than
-/// the tracer are skipped: it is unknown what they did before. The joiner is the parent. It is sent as `other`, and the
-/// child as `process`, because the tail already holds the PIDs in that order.
+/// Reports a join that no hook saw: it is visible only when the thread first forks a child in another namespace.
+/// Threads older than the tracer are skipped, because it is unknown what they did before. The parent has joined. It is
+/// sent as `other`, and the child as `process`, because the tail already has the PIDs in that order.
 #[inline(always)]
 unsafe fn unobserved_join(
     from: *const Scratch<ForkRecord>,

@@ -1,9 +1,11 @@
 //! `void proc_free_inum(unsigned int inum)`
 //! <https://github.com/torvalds/linux/blob/v6.18/fs/proc/generic.c#L246>
 //!
-//! Called when a namespace of any type is destroyed because its last reference is gone: by the task that dropped it, or
-//! later by a kernel worker (6.14 and later). destroy_pid_namespace_work handles PID namespaces only, but it is new in
-//! 6.14 and frees ancestors in a loop, without being called for each.
+//! Called when a namespace of any type is destroyed because its last reference is gone: in the task that dropped the
+//! reference, or later in a kernel worker (6.14 and later).
+//!
+//! destroy_pid_namespace_work, which is only about PID namespaces, is no alternative: it is new in 6.14, and frees
+//! ancestors in a loop without a call for each.
 
 use aya_ebpf::{
     macros::{fentry, map},
@@ -31,7 +33,7 @@ fn freed(ctx: &FEntryContext) {
     let inum: u32 = ctx.arg(0);
     let Some(ns) = WITHOUT_INIT.get_ptr(&inum) else { return };
     let Some(scratch) = Scratch::of(&SCRATCH_DESTROY) else { return };
-    // SAFETY: a map value, copied before it is removed, and this CPU's scratch memory.
+    // SAFETY: a map value, which is copied before it is removed, and this CPU's scratch memory.
     unsafe {
         let record = &raw mut (*scratch).record;
         copy(ns, &raw mut (*record).ns);

@@ -1,8 +1,8 @@
 //! `pid_t kernel_clone(struct kernel_clone_args *args)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/fork.c#L2577>
 //!
-//! Covers fork, vfork, clone and clone3 of every ABI, with the arguments as the kernel copied them. sched_process_fork
-//! reports successful forks; this hook reports refusals.
+//! Called for fork, vfork, clone and clone3 of every ABI, with the arguments as the kernel copied them. This hook
+//! reports refused forks; sched_process_fork reports successful ones.
 
 use aya_ebpf::{
     macros::{fexit, map},
@@ -40,8 +40,8 @@ fn clone_returned(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn returned(flags: u64, chosen: Chosen, result: i32) {
-    // alloc_pid and copy_pid_ns leave notes for these calls only. The note is taken even on success, so that the next call of this
-    // thread does not find it.
+    // alloc_pid and copy_pid_ns leave notes only for these calls. The note is taken even on success, so that the next
+    // call of this thread does not find it.
     let call = Call::take_own();
     if result >= 0 || !attached(CREATION_BY_FUNCTION) {
         return;

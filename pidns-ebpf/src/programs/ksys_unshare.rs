@@ -1,7 +1,7 @@
 //! `int ksys_unshare(unsigned long unshare_flags)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/fork.c#L3109>
 //!
-//! unshare(2), of every ABI.
+//! Called for unshare(2) of every ABI.
 
 use aya_ebpf::{
     macros::{fexit, map},

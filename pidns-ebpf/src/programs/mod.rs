@@ -1,4 +1,4 @@
-//! One kernel hook a file, each with the prototype it relies on.
+//! One kernel hook per file, with the prototype that it relies on.
 
 mod alloc_pid;
 mod copy_pid_ns;

@@ -1,8 +1,8 @@
 //! `int pidns_install(struct nsset *nsset, struct ns_common *ns)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L393>
 //!
-//! Called by setns(2) for the PID namespace among those that it is to join, by whatever file it was named. Where
-//! several are to be joined, another one can still be refused after it.
+//! Called by setns(2) if a PID namespace is among those to join, whatever file names it. If the call joins several
+//! namespaces, the kernel can still refuse another one afterwards.
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
 
@@ -20,7 +20,7 @@ fn namespace_installed(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn installed(ctx: &FExitContext) {
     if Task::current().in_compat_syscall() {
-        // The return of a 32-bit call is not seen: its note would be taken for that of the next one.
+        // No hook sees a 32-bit call return, so what is noted here would be taken for a part of the next call.
         return;
     }
     let common = NsCommon::<Probed>::at(word(ctx, 1) as *const u8);

@@ -1,8 +1,8 @@
 //! `int reboot_pid_ns(struct pid_namespace *pid_ns, int cmd)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L329>
 //!
-//! reboot(2) inside a namespace: it kills the init and never returns, so only its entry can be hooked. The kernel keeps
-//! only SIGHUP or SIGINT, and two commands map to each; so the command is kept here.
+//! Called by reboot(2) in a namespace. It kills the init and does not return, so only its entry is hooked. The kernel
+//! stores only SIGHUP or SIGINT, each of which stands for two commands, so this hook stores the command.
 
 use aya_ebpf::{macros::fentry, programs::FEntryContext};
 

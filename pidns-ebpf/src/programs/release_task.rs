@@ -1,9 +1,9 @@
 //! `void release_task(struct task_struct *p)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/exit.c#L248>
 //!
-//! Called when a zombie is waited for, or dies unwaited, by the task that reaps it: the moment of the reaping. The task still
-//! has its PIDs, so nothing need have been kept since its exit. A leader that is released in the same call as its last
-//! thread is not seen here: user space finds it gone (kernel/sweep.rs).
+//! Called when a task is reaped: in wait(2), or at its own exit if no process has to wait for it. The task still has
+//! its PIDs, so nothing has to be stored at its exit. If the kernel releases a leader in the same call as its last
+//! thread, this hook does not see it: user space finds out that it is gone (kernel/sweep.rs).
 
 use aya_ebpf::{
     macros::{fentry, map},
@@ -15,8 +15,9 @@ use pidns_ebpf::abi::{Kind, ReapRecord, Writer, names::attached::ENDS_BY_FUNCTIO
 use crate::{
     emit::{self, Scratch, now, send},
     filter,
-    kernel::{Chain, Direct, Task},
+    kernel::{Direct, Task},
     maps::attached,
+    pid::Chain,
     undisturbed::undisturbed,
 };
 
@@ -44,7 +45,6 @@ fn released(leader: Task<Direct>) {
     unsafe {
         let record = &raw mut (*scratch).record;
         leader.describe(&raw mut (*record).process);
-        (&raw mut (*record).exit_boot_ns).write(0);
         let Chain { pids, ns, .. } = pid.copy_pids(emit::tail(scratch, 0));
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         send(Writer::Release, Kind::ProcessReap, 0, now(), scratch, pids, 0);

@@ -1,8 +1,8 @@
 //! `long __x64_sys_setns(const struct pt_regs *regs)`, setns(2)
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/nsproxy.c#L540>
 //!
-//! Only the 64-bit call. 32-bit programs enter through another function, which is not hooked. `__do_sys_setns` is in
-//! BTF but cannot be attached to.
+//! Called only for the 64-bit system call. 32-bit programs enter through another function, which is not hooked.
+//! `__do_sys_setns` is in BTF, but no program can be attached to it.
 
 use aya_ebpf::{
     macros::{fexit, map},

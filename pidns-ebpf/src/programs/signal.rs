@@ -1,7 +1,7 @@
 //! `TP_PROTO(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`, signal_generate
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/signal.h#L50>
 //!
-//! Called for every signal, in the sender, by __send_signal_locked() (before 5.19: __send_signal()). `info` may be 0
+//! Called in the sender of every signal by __send_signal_locked() (before 5.19: __send_signal()). `info` may be 0
 //! (SEND_SIG_NOINFO: the running process sends) or 1 (SEND_SIG_PRIV: the kernel does).
 
 use aya_ebpf::{
@@ -66,6 +66,11 @@ fn generated(ctx: &BtfTracePointContext) {
             unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
         }
     }
+    // Nearly all signals are SIGCHLD for a dead child, and the exit hook already reports those. The dead process itself
+    // is the sender, so its state is enough to recognize them: neither the target nor si_code is read.
+    if signal == SIGCHLD && info.is_pointer() && current.is_some_and(Task::has_ended) {
+        return;
+    }
 
     let level = target.thread_pid().level();
     if level == 0 && !(wants_fatal_signals() && filter::wants_level(0)) {
@@ -85,18 +90,13 @@ fn generated(ctx: &BtfTracePointContext) {
     {
         return;
     }
-    // Nearly all signals are SIGCHLD for a dead child, and the exit hook already reports that. A dying process sends
-    // its own SIGCHLD, so its state is checked first: that is cheaper than reading si_code.
-    if signal == SIGCHLD && info.is_one() && current.is_some_and(Task::has_ended) {
-        return;
-    }
     let code = info.code();
     if signal == SIGCHLD && code > 0 {
         return;
     }
     let sender = Task::current();
-    // zap_pid_ns_processes() (kernel/pid_namespace.c) also sends SIGKILL to the init's own remaining threads. That is
-    // not a signal to the init.
+    // zap_pid_ns_processes() (kernel/pid_namespace.c) also sends SIGKILL to the init's own remaining threads. That does
+    // not count as a signal to the init.
     if info.is_private() && sender.is_exiting() && sender.tgid() == leader.tgid() {
         return;
     }
@@ -112,8 +112,9 @@ fn generated(ctx: &BtfTracePointContext) {
     let origin = if from_kernel {
         Origin::Kernel
     } else if sender.is_exiting() && word(ctx, 1) == 0 {
-        // On exit, only pdeath signals are sent with SEND_SIG_NOINFO (forget_original_parent(), kernel/exit.c). The raw
-        // word is compared: newer verifiers assume that the pointer is never null and drop the check.
+        // An exiting task sends only parent-death signals with SEND_SIG_NOINFO (forget_original_parent(),
+        // kernel/exit.c). The raw word is compared, because newer verifiers assume that the pointer is never null and
+        // drop the check.
         Origin::ParentDeath
     } else if is_member(sender, ns) {
         Origin::Inside
@@ -140,8 +141,8 @@ fn wants_fatal_signals() -> bool {
     filter::wants(Kind::ProcessSignal) && !COUNTING.is_on()
 }
 
-/// Whether the signal is fatal to a process that passes the filter. Members killed in a teardown are excluded: their
-/// exit record says so.
+/// Whether the process passes the filter and the signal kills it. Members that a teardown kills are excluded, because
+/// their exit records name the teardown.
 #[inline(always)]
 fn is_wanted_kill(target: Task<Direct>, leader: Task<Direct>, level: u32, signal: i32) -> bool {
     let tgid = leader.tgid();
@@ -151,8 +152,8 @@ fn is_wanted_kill(target: Task<Direct>, leader: Task<Direct>, level: u32, signal
         && (level == 0 || CASCADE.get_ptr(&leader.key()).is_none())
 }
 
-/// Whether the running process may be a namespace's init. Most signals are SIGCHLD from a child that is no init; this check is cheaper
-/// than a lookup in the map.
+/// Whether the running process may be a namespace's init. Most signals are SIGCHLD from a child that is no init, and
+/// this check is cheaper than a lookup in the map.
 #[inline(always)]
 fn may_be_an_init(current: Option<Task<Direct>>) -> bool {
     match current {
@@ -164,7 +165,7 @@ fn may_be_an_init(current: Option<Task<Direct>>) -> bool {
     }
 }
 
-/// Whether the task's own namespace is `ns`, or below it.
+/// Whether the task's namespace is `ns` or below it.
 #[inline(always)]
 fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
     let mut at = task.thread_pid().innermost().1;
@@ -181,7 +182,8 @@ fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
     false
 }
 
-/// An exiting init sends SIGKILL to each member and finally, when all are gone, its exit signal to its parent.
+/// Handles a signal of an exiting init: it sends SIGKILL to each member, and its exit signal to its parent when all
+/// members are gone.
 ///
 /// # Safety
 /// `dying` must be valid, and no other CPU may write it.
@@ -197,7 +199,7 @@ unsafe fn from_dying_init(
     let init = Task::current().group_leader();
     // SAFETY: `dying` is valid per this function's contract.
     if init.start_boottime() != unsafe { (*dying).init_start_boot_ns } {
-        // Another process reuses the PID; the end of this teardown was missed.
+        // Another process has reused the PID. No hook saw the end of this teardown.
         return;
     }
     if signal == SIGKILL && info.is_private() {
@@ -214,8 +216,8 @@ unsafe fn from_dying_init(
             }
         }
     } else if CHILD_DEATH.contains(&info.code())
-        // Skip the death of a zombie that the init was tracing: the kernel notifies that zombie's parent before it
-        // kills the members (exit_ptrace()).
+        // Skip the signal about a zombie that the init was tracing. The kernel sends it to the zombie's parent before
+        // it kills the members (exit_ptrace()).
         && target.tgid() == init.parent().tgid()
         && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {

@@ -1,9 +1,9 @@
 //! `TP_PROTO(struct pt_regs *regs, long ret)`, sys_exit
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/syscalls.h#L46>
 //!
-//! Called at the end of every system call of every thread while the stream runs. It sees what no scheduler
-//! tracepoint does: unshare and setns at once, and every refusal. Where function hooks see that, it is left out, or
-//! leaves to them what they see.
+//! Called at the end of every system call of every thread. No scheduler tracepoint sees what this hook sees: unshare
+//! and setns when they happen, and every refusal. If function hooks see all of that, this hook is not attached. If they
+//! see a part of it, this hook does not report that part.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map},
@@ -52,7 +52,8 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(errno) = outcome::errno(task, result) else { return 0 };
-    // A filter (seccomp) that hides clone3, whose flags it cannot see, answers so: the caller takes clone.
+    // A seccomp filter cannot see the flags of clone3. Some filters therefore refuse clone3 with ENOSYS, and the caller
+    // uses clone instead.
     if matches!(via, Via::Clone3) && errno == ENOSYS {
         return 0;
     }

@@ -1,9 +1,9 @@
 //! `TP_PROTO(struct task_struct *task, uid_t uid)`, mark_victim
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/oom.h#L74>
 //!
-//! Called by mark_oom_victim() in the task that asked for memory, right after the victim was sent its SIGKILL; or without one,
-//! for a process that is dying already. Once more for
-//! each process of a cgroup that is killed as a whole (`memory.oom.group`).
+//! Called by mark_oom_victim() in the task that asked for memory, right after the victim was sent SIGKILL, or without a
+//! signal if the process is already dying. If a whole cgroup is killed (`memory.oom.group`), it is called for each of
+//! its processes.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

@@ -1,8 +1,9 @@
 //! `void zap_pid_ns_processes(struct pid_namespace *pid_ns)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L193>
 //!
-//! Called by exit_notify() in the last thread of a namespace's init: it kills the members, and returns when all of them
-//! are gone. Its own two ends are those of the teardown; in between, signal_generate sees whom it kills.
+//! Called by exit_notify() in the last thread of a namespace's init. It kills the members, and returns when all of them
+//! are gone: its entry and its return are the start and the end of the teardown. In between, signal_generate counts the
+//! killed processes.
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -51,7 +52,7 @@ fn ends() {
     }
 }
 
-/// What is kept of the namespace whose init is running.
+/// The entry of the dying namespace whose init is the running process, with its thread group id.
 #[inline(always)]
 fn own() -> Option<(u32, *mut Dying)> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;

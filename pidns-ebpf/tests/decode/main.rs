@@ -1,8 +1,8 @@
-//! The wire format: what was written is read back; what is damaged is refused, never a panic.
+//! Tests the wire format: written records are read back, and damaged records are refused without a panic.
 
+mod holders;
 mod records;
 mod snapshots;
-mod ties;
 
 use pidns_ebpf::abi::*;
 use proptest::prelude::*;
@@ -36,6 +36,22 @@ fn an_exit_is_read_back_field_by_field() {
 }
 
 #[test]
+fn a_free_names_the_process_by_its_pid_and_start() {
+    let key = ProcessKey::new(7, 50);
+    let record = |pids| {
+        let mut bytes =
+            finish(bytes_of(&FreeRecord { header: header(Kind::ProcessReap, 0, 0), key }), &[], &[]);
+        bytes[14] = pids;
+        bytes
+    };
+    assert_eq!(decode(&record(0)).unwrap().1, Record::ProcessFree(key));
+    assert!(decode(&record(1)).is_err(), "without the PIDs that a released process has");
+    let mut unnumbered = record(0);
+    put(&mut unnumbered, 24, 0);
+    assert_eq!(decode(&unnumbered).unwrap_err(), DecodeError::Inconsistent { field: "process" });
+}
+
+#[test]
 fn records_are_as_long_as_their_processes_are_deep() {
     let size = |level: usize| valid(Kind::ProcessFork, &vec![9; level + 1], &vec![8; level + 1], b"").len();
     assert_eq!(size(0), 104);
@@ -66,10 +82,10 @@ fn numbers_that_stand_for_nothing_are_refused() {
     assert_eq!(decode(&bytes), Err(DecodeError::Inconsistent { field: "signal fate" }));
 }
 
-/// A change of a record that is a valid one of this kind makes it contradict itself in this field.
+/// Checks that a valid record of this kind is refused after the change, because this field is inconsistent.
 fn refuses(kind: Kind, field: &'static str, what: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = valid(kind, &[900, 7], &[800], b"/bin/sh");
-    assert!(decode(&bytes).is_ok(), "{kind:?} as it was");
+    assert!(decode(&bytes).is_ok(), "{kind:?} without the change");
     change(&mut bytes);
     let found = decode(&bytes).map(|(header, _)| header);
     assert_eq!(found, Err(DecodeError::Inconsistent { field }), "{kind:?}, {what}");
@@ -79,7 +95,7 @@ fn put(bytes: &mut [u8], at: usize, number: u32) {
     bytes[at..at + 4].copy_from_slice(&number.to_ne_bytes());
 }
 
-/// Where things are in a record about a namespace.
+/// Offsets of the parts of a record about a namespace.
 const NS: usize = size_of::<Header>();
 const PROCESS: usize = NS + size_of::<NamespacePart>();
 const BODY: usize = PROCESS + 2 * size_of::<ProcessPart>();
@@ -137,7 +153,7 @@ fn a_call_that_cannot_have_done_it_is_refused() {
         (Kind::NamespaceJoinFailed, Via::Unshare),
         (Kind::ForkFailed, Via::Setns),
     ] {
-        // The second number of a refusal, the first of the others.
+        // It is the second number in the body of a refusal, and the first in the other bodies.
         let at = if matches!(kind, Kind::NamespaceCreate | Kind::NamespaceInit) { BODY } else { BODY + 4 };
         refuses(kind, "via", &format!("via {via:?}"), |bytes| put(bytes, at, via as u32));
     }
@@ -251,7 +267,7 @@ proptest! {
         let bytes = valid(kind, &pids, &other, b"/bin/sh");
         for len in 0..bytes.len() {
             prop_assert!(decode(&bytes[..len]).is_err(), "{kind:?} cut to {len} of {} bytes", bytes.len());
-            // Nor does a header that fits the cut make it whole.
+            // A header with the new size does not make it valid either.
             let mut cut = bytes[..len].to_vec();
             if let Some(size) = cut.get_mut(8..12) {
                 size.copy_from_slice(&(len as u32).to_ne_bytes());
@@ -268,7 +284,7 @@ proptest! {
 
     #[test]
     fn a_corrupted_frame_is_refused(kind in kind(), pids in chain(), other in chain(), at in 8usize..16, bit in 0u8..8) {
-        // Size, kind, flags and PID counts: nothing that follows can be read with one of them wrong.
+        // Size, kind, flags and PID counts. If one of them is wrong, the rest cannot be read.
         let bytes = valid(kind, &pids, &other, b"/bin/sh");
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << bit;
@@ -281,7 +297,7 @@ proptest! {
         let harmless = at == 13 && (1 << bit) & flags != 0;
         match decode(&damaged) {
             Err(_) => prop_assert!(!harmless),
-            // Another kind of the same shape is a valid record.
+            // A record of another kind with the same layout is valid.
             Ok((header, _)) => prop_assert!(harmless || at == 12 && header.kind != kind as u8),
         }
     }

@@ -51,6 +51,8 @@ pub(crate) const NO_NAMESPACE: NamespacePart = NamespacePart {
     parent_inum: 0,
     user_ns_inum: 0,
     owner_uid: 0,
+    pid_max: 0,
+    pids_in_use: 0,
     reserved: 0,
 };
 
@@ -63,11 +65,14 @@ pub(crate) fn namespace() -> NamespacePart {
         parent_inum: 4026531836,
         user_ns_inum: 4026531837,
         owner_uid: 0,
+        pid_max: 0,
+        pids_in_use: 0,
         reserved: 0,
     }
 }
 
-/// The PIDs of an init: of a process of this many levels, or one more, so that it is in no initial namespace.
+/// The PIDs of an init. It is one level deeper than `pids` if the kernel allows that, so it is never in the initial
+/// namespace.
 pub(crate) fn init(pids: &[u32]) -> Vec<u32> {
     [&pids[..pids.len().min(MAX_PIDS - 1)], &[1]].concat()
 }
@@ -103,7 +108,7 @@ pub(crate) fn namespaced_in<B: Copy>(
 /// PIDs that a fork chose, as the caller wrote them.
 pub(crate) const CHOSEN: [i32; 3] = [12, -1, i32::MAX];
 
-/// A fork's refusal that chose so many PIDs.
+/// The refusal of a fork that chose this number of PIDs.
 pub(crate) fn pid_taken(chosen: usize) -> RefusalBody {
     RefusalBody {
         errno: 17,
@@ -120,14 +125,14 @@ pub(crate) fn pid_taken(chosen: usize) -> RefusalBody {
     }
 }
 
-/// The record of a refused fork, with a holder of the PID and PIDs that were chosen.
+/// The record of a refused fork, with the chosen PIDs and the process that has one of them.
 pub(crate) fn not_forked(pids: &[u32], holder: &[u32], chosen: &[i32], body: RefusalBody) -> Vec<u8> {
     let record = namespaced(Kind::ForkFailed, pids, holder, body);
     let chosen: Vec<u32> = chosen.iter().map(|pid| pid.cast_unsigned()).collect();
     finish(record, &[&chosen], &[])
 }
 
-/// A valid record of each kind, of processes with these PIDs.
+/// A valid record of this kind, about processes with these PIDs.
 pub(crate) fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
     let refusal = |via: Via| RefusalBody {
         errno: 12,
@@ -216,8 +221,7 @@ pub(crate) fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec
             finish(bytes_of(&record), &[pids], &[])
         }
         Kind::ProcessReap => {
-            let record =
-                ReapRecord { header: header(kind, pids.len(), 0), process: part(pids), exit_boot_ns: 60 };
+            let record = ReapRecord { header: header(kind, pids.len(), 0), process: part(pids) };
             finish(bytes_of(&record), &[pids], &[])
         }
     }

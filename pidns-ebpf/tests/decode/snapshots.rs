@@ -54,16 +54,17 @@ fn a_damaged_snapshot_is_refused() {
     for length in 0..whole.len() {
         assert!(decode_snapshot(&whole[..length]).is_err(), "cut to {length} bytes");
     }
-    // Size, number of PIDs, level, inode number of the namespace, padding, whether the namespace goes down, whether it is a subreaper, padding.
+    // Size, number of PIDs, level, inode number of the namespace, padding, whether the namespace goes down, whether it
+    // is a subreaper, padding.
     let places = [
         (0, "size"),
         (4, "PIDs"),
         (68, "level"),
         (64, "inum"),
-        (84, "padding"),
-        (120, "dying"),
-        (124, "subreaper"),
-        (132, "padding"),
+        (92, "padding"),
+        (128, "dying"),
+        (132, "subreaper"),
+        (140, "padding"),
     ];
     for (place, what) in places {
         let mut bytes = whole.clone();

@@ -1,7 +1,8 @@
-//! `cargo xtask bench agent`: what the agent costs: each of its hooks beside bpftrace's count() on the same tracepoint, the
-//! storm and the system call beside a bare machine, its own CPU and memory, and a scrape of a crowded machine.
+//! `cargo xtask bench agent`: measures the cost of the agent. It compares each hook of the agent with bpftrace's
+//! count() on the same tracepoint, runs the storm and the system call with the agent and on the bare machine, and
+//! measures the agent's CPU, its memory, and a scrape of a crowded machine.
 //!
-//! One binary with three faces: the bench, (`agent storm NAME`) the load, and (`agent crowd N`) the processes to read.
+//! One binary has three roles: the bench, the load (`agent storm NAME`), and the processes to read (`agent crowd N`).
 
 #[path = "../hooks/bpftrace.rs"]
 #[expect(dead_code, reason = "shared with the bench of the hooks, which has more scripts")]
@@ -36,19 +37,19 @@ use crate::{
     storm::Load,
 };
 
-/// Measure what the agent costs on this machine. Needs bpftrace, and a tracefs on /sys/kernel/tracing.
+/// Measure the cost of the agent on this machine. Needs bpftrace, and a tracefs on /sys/kernel/tracing.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench agent --", args_override_self = true)]
 struct Args {
-    /// Processes that live and die in a storm
+    /// Number of processes that live and die in a storm
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     lives: u64,
 
-    /// Rounds in which everything is measured
+    /// Rounds, each of which measures everything
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
 
-    /// Processes of the crowd that is scraped, six in a namespace
+    /// Number of processes of the scraped crowd, six in a namespace
     #[arg(long, value_name = "N", default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(MEMBERS..))]
     processes: u64,
 
@@ -57,7 +58,7 @@ struct Args {
     bench: bool,
 }
 
-/// The tracepoints that the agent counts at, as bpftrace names them, and the names of its programs there.
+/// The tracepoints of the agent in bpftrace's notation, and the agent's programs there.
 const HOOKS: [(&str, &[&str]); 4] = [
     ("sched:sched_process_fork", &["process_fork", "again_process_fork"]),
     ("sched:sched_process_exec", &["process_exec", "again_process_exec"]),
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
     }
     match measure(&args) {
         Ok(report) => {
-            // A closed pipe means that it is not wanted.
+            // A closed pipe means that nobody reads the report.
             let _ = write!(std::io::stdout(), "{report}");
             ExitCode::SUCCESS
         }
@@ -90,15 +91,15 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> Result<String> {
-    // As long as it is open the kernel counts.
-    let _counting = enable_stats(Stats::RunTime).context("have the kernel count the runs of programs")?;
+    // The kernel counts while this file is open.
+    let _counting = enable_stats(Stats::RunTime).context("enable the kernel's BPF statistics")?;
     let hooks = hooks(args)?;
     let storms = storms(args)?;
     let crowd = scrapes(args)?;
     Ok(format!("{hooks}\n{storms}\n{crowd}"))
 }
 
-/// Nanoseconds in the kernel, hook by hook, of both at once.
+/// Nanoseconds in the kernel for each hook, with the agent and bpftrace attached together.
 fn hooks(args: &Args) -> Result<Table> {
     let mut table = Table::new(&["tracepoint", "agent", "bpftrace count()", "agent / bpftrace"]);
     let agent = Agent::start(&["--bpf-stats"])?;
@@ -141,7 +142,7 @@ fn per_run(before: Runs, after: Runs) -> f64 {
     (after.ns - before.ns) as f64 / (after.runs - before.runs).max(1) as f64
 }
 
-/// The storm and getppid(2) with the agent and without, in turns.
+/// Runs the storm and getppid(2) with and without the agent, in turns.
 fn storms(args: &Args) -> Result<Table> {
     let load = Load::Lives { lives: args.lives, workers: 2, inside: true, light: false };
     let calls = Load::Calls(2_000_000);
@@ -155,7 +156,7 @@ fn storms(args: &Args) -> Result<Table> {
             let share = (agent.cpu()? - before).as_secs_f64() / took.wall.as_secs_f64();
             Ok((took.cpu, calls.run()?.cpu, share))
         };
-        // None is always first after a pause.
+        // Alternate the order, so that neither always runs first after a pause.
         let (bare, watched) = if round % 2 == 0 {
             let bare = bare()?;
             (bare, watched()?)
@@ -174,7 +175,7 @@ fn storms(args: &Args) -> Result<Table> {
     Ok(table)
 }
 
-/// A scrape of a crowded machine, and the agent's memory there.
+/// Measures a scrape of a crowded machine, and the agent's memory there.
 fn scrapes(args: &Args) -> Result<Table> {
     if let Some(why) = crowd::no_room_for(args.processes, MEMBERS) {
         bail!("no room for the crowd: {why}");

@@ -1,4 +1,4 @@
-//! What runs beside the load: the agent.
+//! Runs the agent in parallel with the load.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use crate::program;
 
-/// How long something may take to start.
+/// The time limit for a start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The agent.
+/// A running agent.
 pub(crate) struct Agent {
     process: Child,
     address: SocketAddr,
@@ -29,17 +29,17 @@ impl Agent {
         command.args(["agent", "--web.listen-address", "127.0.0.1:0", "--log-format", "json"]).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().context("start the agent")?;
-        let mut log = BufReader::new(process.stderr.take().context("a pipe")?);
+        let mut log = BufReader::new(process.stderr.take().context("the agent's stderr is not a pipe")?);
         let mut line = String::new();
         let address = loop {
             line.clear();
             ensure!(log.read_line(&mut line)? > 0, "the agent ended before it served");
             let entry: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
             if entry["message"] == "serving" {
-                break entry["address"].as_str().context("an address")?.parse()?;
+                break entry["address"].as_str().context("the log has no address")?.parse()?;
             }
         };
-        // Its further log has to be read.
+        // The rest of the log must be read, or the pipe fills up.
         thread::spawn(move || log.lines().map_while(Result::ok).count());
         let agent = Self { process, address };
         let began = Instant::now();
@@ -50,7 +50,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// A page, with its headers.
+    /// Requests a page. Returns it with its headers.
     pub(crate) fn get(&self, page: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         write!(stream, "GET {page} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
@@ -59,24 +59,24 @@ impl Agent {
         Ok(answer)
     }
 
-    /// A value of /metrics.
+    /// Reads a value from /metrics.
     pub(crate) fn value(&self, series: &str) -> Result<f64> {
         let answer = self.get("/metrics")?;
         let line = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.with_context(|| format!("no {series} in /metrics"))?.parse().context("a number")
+        line.with_context(|| format!("no {series} in /metrics"))?.parse().context("the value is not a number")
     }
 
-    /// CPU time that it has used.
+    /// The CPU time that the agent has used.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let fields = stat.rsplit_once(')').context("a name in brackets")?.1;
+        let fields = stat.rsplit_once(')').context("/proc/PID/stat has no name in brackets")?.1;
         // utime and stime, in ticks of 10 ms (proc(5)).
         let ticks: u64 =
             fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Ok(Duration::from_millis(10 * ticks))
     }
 
-    /// Memory in use and the most that was, in KiB.
+    /// The memory in use and its peak, in KiB.
     pub(crate) fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let field = |name: &str| -> Option<u64> {

@@ -1,4 +1,4 @@
-//! bpftrace beside us: its count() and its printf() on tracepoints that we hook too.
+//! Runs bpftrace for comparison: its count() and its printf() on tracepoints that we hook too.
 
 use std::{
     fs,
@@ -10,19 +10,19 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// How long it may take to compile and attach.
+/// The time limit for compiling and attaching.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Where it finds its tracepoints.
+/// The directory in which bpftrace finds tracepoints.
 const TRACEFS: &str = "/sys/kernel/tracing/events";
 
-/// What the kernel has counted of a program.
+/// The kernel's counters of a program.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Runs {
     pub(crate) ns: u64,
     pub(crate) runs: u64,
 }
 
-/// Why it cannot run here, if that can be known before.
+/// The reason why bpftrace cannot run here, if that is known in advance.
 pub(crate) fn missing() -> Option<&'static str> {
     if Command::new("bpftrace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
     {
@@ -36,7 +36,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     None
 }
 
-/// A script of one program on one tracepoint.
+/// A running script with one program on one tracepoint.
 pub(crate) struct Script(Child);
 
 impl Script {
@@ -45,7 +45,7 @@ impl Script {
         Self::start(tracepoint, "@ = count();")
     }
 
-    /// `tracepoint:… { printf(…); }`: a line for each, with the names and numbers that `arguments` gives.
+    /// `tracepoint:… { printf(…); }`: prints a line for each event, with the names and numbers in `arguments`.
     pub(crate) fn printf(tracepoint: &str, format: &str, arguments: &str) -> Result<Self> {
         Self::start(tracepoint, &format!("printf(\"{format}\\n\", {arguments});"))
     }
@@ -60,15 +60,15 @@ impl Script {
             if let Some(status) = script.0.try_wait()? {
                 bail!("bpftrace ended with {status} on {text}: is a tracefs mounted on /sys/kernel/tracing?");
             }
-            ensure!(began.elapsed() < PATIENCE, "bpftrace has seen nothing of {tracepoint}");
-            // Each of these tracepoints is passed by a process that lives and dies.
+            ensure!(began.elapsed() < PATIENCE, "bpftrace saw no event of {tracepoint}");
+            // A process that starts and exits passes each of these tracepoints.
             Command::new("/bin/true").status().context("run /bin/true")?;
             thread::sleep(Duration::from_millis(5));
         }
         Ok(script)
     }
 
-    /// Of its program.
+    /// The counters of its program.
     pub(crate) fn runs(&self) -> Result<Runs> {
         runs_of(self.0.id())
     }
@@ -81,7 +81,7 @@ impl Drop for Script {
     }
 }
 
-/// The runs of the BPF programs that a process has open, all together.
+/// The summed counters of all BPF programs that a process has open.
 fn runs_of(pid: u32) -> Result<Runs> {
     let mut all = Runs::default();
     let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! What a system call pays that has nothing to do with processes.
+//! Measures the overhead of a system call that has nothing to do with processes.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const USUAL: [Subject; 4] =
     [Subject::Bare, Subject::EmptySyscall, Subject::Ours, Subject::OursNoSyscallHooks];
-/// Loops in each round: one that nothing interrupts is what counts.
+/// Loops in each round. The fastest one is compared, because nothing interrupted it.
 const LOOPS: usize = 3;
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ pub(crate) struct Calls {
     #[serde(skip)]
     subjects: Vec<Subject>,
     calls: u64,
-    /// By subject, each loop.
+    /// The time of each loop, by subject.
     ns_per_call: BTreeMap<Subject, Vec<f64>>,
 }
 

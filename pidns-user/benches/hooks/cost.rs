@@ -1,4 +1,4 @@
-//! Nanoseconds in the kernel, hook by hook, by the kernel's own statistics.
+//! Measures nanoseconds in the kernel for each hook, with the kernel's own statistics.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -21,17 +21,17 @@ const USUAL: [Subject; 5] = [
     Subject::Ours,
     Subject::OursNoSyscallHooks,
 ];
-/// Most that the mean run of our program at a fork may take.
+/// The upper limit for the mean run time of our program at a fork.
 const FORK_LIMIT_NS: f64 = 600.0;
-/// Lives to each exec, which takes many times as long.
+/// Number of short-lived processes for each exec. An exec takes many times as long.
 const LIVES_PER_EXEC: u64 = 100;
 
-/// A program on a hook.
+/// Run times of a program on a hook.
 #[derive(Default, Serialize)]
 struct Cost {
     runs: u64,
     mean_ns: f64,
-    /// By round.
+    /// The mean of each round.
     means_ns: Vec<f64>,
     #[serde(skip)]
     total: Duration,
@@ -44,24 +44,24 @@ pub(crate) struct Costs {
     rounds: u64,
     lives: u64,
     execs: u64,
-    /// By subject and place.
+    /// The costs by subject and place.
     programs: BTreeMap<Subject, BTreeMap<&'static str, Cost>>,
-    /// Where empty programs were measured too.
+    /// Present if empty programs were measured too.
     #[serde(skip_serializing_if = "Option::is_none")]
     fork: Option<Fork>,
 }
 
-/// Our program at a fork against its limits.
+/// Our program at a fork, compared with its limits.
 #[derive(Serialize)]
 struct Fork {
     mean_ns: f64,
-    /// One record, reserved and submitted: what the program that does that takes more than the empty one.
+    /// The cost of reserving and submitting one record: the program that does only that, minus the empty one.
     reserve_submit_ns: f64,
-    /// The same without wake-ups of the reader, of which a storm has hundreds a second.
+    /// The same without wake-ups of the reader. A storm has hundreds of wake-ups a second.
     reserve_submit_quiet_ns: f64,
     /// 3 x empty + one reserve/submit.
     relative_limit_ns: f64,
-    /// The same without wake-ups, whose cost depends on what the reader happens to do.
+    /// The same without wake-ups, because their cost depends on the reader's activity at that moment.
     relative_limit_quiet_ns: f64,
     limit_ns: f64,
 }
@@ -105,7 +105,7 @@ impl Fork {
         let fork = |subject| {
             let cost = programs.get(&subject).and_then(|costs| costs.get(FORK));
             cost.map(|cost| cost.mean_ns)
-                .with_context(|| format!("{subject:?}: its program at fork never ran"))
+                .with_context(|| format!("{subject:?}: the program at fork never ran"))
         };
         let (empty, record) = (fork(Subject::Empty)?, fork(Subject::ReserveSubmit)?);
         let quiet = fork(Subject::ReserveQuiet)?;
@@ -165,7 +165,7 @@ impl fmt::Display for Costs {
             let total: Duration = costs.map(|cost| cost.total).sum();
             format!("{:.0} ns", nanoseconds(total) / lives as f64)
         });
-        table.row(["all of them, for each life".to_owned()].into_iter().chain(a_life));
+        table.row(["all programs, for each life".to_owned()].into_iter().chain(a_life));
         write!(f, "{table}")?;
 
         let Some(fork) = &self.fork else { return Ok(()) };

@@ -1,5 +1,6 @@
-//! What a process's life costs at the hooks that each passes: fork, exit, free and the signal to its parent. Ours in two
-//! uses, beside bpftrace's count() and printf() and an empty program, and beside another build of ours if there is one.
+//! Measures the cost of a process's life at the hooks that every process passes: fork, exit, free and the signal to
+//! its parent. It compares two uses of pidns-trace with bpftrace's count() and printf(), with an empty program, and
+//! with another build of pidns-trace if there is one.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -17,11 +18,11 @@ use crate::{
     subject::{Running, Subject, Watch, before_path},
 };
 
-/// The hooks of a life: what they are called here, where programs of ours or empty ones are, and what bpftrace calls them.
+/// The steps of a life: our name, the hooks to which our programs and the empty ones are attached, and bpftrace's name.
 const STEPS: [Step; 4] = [
     Step { name: "fork", places: &["sched_process_fork"], tracepoint: "sched:sched_process_fork" },
     Step { name: "exit", places: &["sched_process_exit"], tracepoint: "sched:sched_process_exit" },
-    // Of the two, one is hooked.
+    // Only one of the two is hooked.
     Step {
         name: "free",
         places: &["sched_process_free", "fentry release_task"],
@@ -36,9 +37,10 @@ struct Step {
     tracepoint: &'static str,
 }
 
-/// What printf() is given, where a life is printed: at the two steps that identify it.
+/// The arguments of printf(), which runs at the two steps that identify a process. Older bpftrace cannot print
+/// `parent_comm`, which has no fixed length on newer kernels. At a fork, both names are `comm`.
 const PRINTED: [(&str, &str, &str); 2] = [
-    ("fork", "%s %d %s %d", "args->parent_comm, args->parent_pid, args->child_comm, args->child_pid"),
+    ("fork", "%s %d %s %d", "comm, args->parent_pid, comm, args->child_pid"),
     ("exit", "%s %d", "args->comm, args->pid"),
 ];
 
@@ -82,7 +84,7 @@ impl Row {
         matches!(self, Self::Count | Self::Printf)
     }
 
-    /// The row that it is compared with, in the same round.
+    /// The row of the earlier build that it is compared with, in the same round.
     fn before(self) -> Option<Self> {
         match self {
             Self::All => Some(Self::BeforeAll),
@@ -104,7 +106,8 @@ impl Row {
             }
             Self::Printf => {
                 let scripts = PRINTED.iter().map(|(name, format, arguments)| {
-                    let step = STEPS.iter().find(|step| step.name == *name).context("a step of that name")?;
+                    let step =
+                        STEPS.iter().find(|step| step.name == *name).context("no step has that name")?;
                     Ok((*name, Script::printf(step.tracepoint, format, arguments)?))
                 });
                 return Ok(Parts::Scripts(scripts.collect::<Result<_>>()?));
@@ -114,7 +117,7 @@ impl Row {
     }
 }
 
-/// What is in place while a row is measured.
+/// The parts that run while a row is measured.
 enum Parts {
     Programs(Running),
     Scripts(Vec<(&'static str, Script)>),
@@ -153,20 +156,20 @@ fn by_step(times: &RunTimes) -> Totals {
     STEPS.iter().map(|step| (step.name, total(step))).collect()
 }
 
-/// Mean nanoseconds of a run, by step: of one round.
+/// Mean nanoseconds of a run in one round, by step.
 type Means = BTreeMap<&'static str, f64>;
 
 #[derive(Serialize)]
 pub(crate) struct Lives {
     lives: u64,
     workers: u64,
-    /// Why bpftrace is not in the table.
+    /// The reason why bpftrace is not in the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     without_bpftrace: Option<&'static str>,
-    /// By place (in a container: true) and row, round by round.
+    /// The means of each round, by place (true: in a container) and row.
     #[serde(skip)]
     means: BTreeMap<(bool, Row), Vec<Means>>,
-    /// The medians, for machines.
+    /// The medians, for the JSON output.
     medians: BTreeMap<&'static str, BTreeMap<&'static str, Means>>,
 }
 
@@ -209,7 +212,7 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Lives> {
     Ok(lives)
 }
 
-/// Of a step that its program was hardly called for there is none: another hook has its place.
+/// The means by step. A step whose program hardly ran is left out, because another hook replaces it.
 fn means_of(before: &Totals, after: &Totals, lives: u64) -> Means {
     after
         .iter()
@@ -243,7 +246,7 @@ impl Lives {
         steps.collect()
     }
 
-    /// The median, over the rounds, of what one row takes against another in the same round.
+    /// The median over the rounds of one row divided by another in the same round.
     fn against(&self, inside: bool, row: Row, other: Row, of: impl Fn(&Means) -> Option<f64>) -> Option<f64> {
         let pairs = self.rounds(inside, row).iter().zip(self.rounds(inside, other));
         let ratios: Vec<f64> = pairs.filter_map(|(this, other)| Some(of(this)? / of(other)?)).collect();
@@ -255,9 +258,9 @@ impl fmt::Display for Lives {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "A life at the hooks that each passes, by BPF run statistics (each figure has a read of the clock in it): ns a \
-             run, median of the rounds' means;\neach round {} lives ({} workers), all rows in turn. Ratios: median of the \
-             rounds, each in its own",
+            "The hooks of a process's life, by BPF run statistics (each figure includes one read of the clock): ns a run, \
+             median of the rounds' means.\nEach round has {} lives ({} workers), and measures all rows in turn. A ratio is \
+             the median of the rounds' ratios",
             self.lives, self.workers
         )?;
         if let Some(why) = self.without_bpftrace {

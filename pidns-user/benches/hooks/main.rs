@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what the hooks cost on this machine, against none and against empty programs.
+//! `cargo xtask bench`: measures the cost of the hooks on this machine, compared with no programs and with empty
+//! programs.
 //!
-//! One binary with two faces: the bench, and (`storm NAME`) the load that it measures with. What is compared is measured
-//! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
+//! One binary has two roles: the bench, and the load that it measures with (`storm NAME`). All subjects are measured
+//! in turns in each round, so that noise affects all of them alike. Ratios are more reliable than times.
 
 mod bpftrace;
 mod calls;
@@ -35,39 +36,40 @@ use crate::{
     subject::{Subject, Watch},
 };
 
-/// Measure what pidns-trace costs on this machine.
+/// Measure the cost of pidns-trace on this machine.
 ///
-/// The part `life` has bpftrace beside it, where that is installed and a tracefs is on /sys/kernel/tracing, and reports where
-/// it is not. PIDNS_TRACE_BIN names the program to measure, PIDNS_TRACE_BEFORE an earlier build of it, to be measured in the
-/// same rounds of `life` and `storm`.
+/// The part `life` compares it with bpftrace, if that is installed and a tracefs is on /sys/kernel/tracing; else the
+/// report says why not. PIDNS_TRACE_BIN names the program to measure, PIDNS_TRACE_BEFORE an earlier build of it,
+/// which is measured in the same rounds of `life` and `storm`.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench --", args_override_self = true)]
 struct Args {
-    /// Processes that live and die for each subject and place in a round
+    /// Number of processes that live and die for each subject and place in a round
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     lives: u64,
 
-    /// Rounds in which everything is measured
+    /// Rounds, each of which measures everything
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
 
-    /// Have them share their parent's memory, as after vfork(2): with none to copy, what hooks add weighs most
+    /// Let processes share their parent's memory, as after vfork(2): without copying, the cost of the hooks weighs
+    /// most
     #[arg(long)]
     light: bool,
 
-    /// Processes that fork at the same time [default: one for each CPU]
+    /// Number of processes that fork at the same time [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     workers: Option<u64>,
 
-    /// System calls in a loop of the part `calls`
+    /// Number of system calls in a loop of the part `calls`
     #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
 
-    /// Compare pidns-trace with these sets of hooks, and none, in place of empty programs [repeatable]
+    /// Compare pidns-trace with these sets of hooks, and without hooks, instead of empty programs [repeatable]
     #[arg(long, value_name = "SET", value_parser = pidns_user::cli::hook_set(), value_delimiter = ',')]
     hooks: Vec<HookSet>,
 
-    /// Measure only this [repeatable]
+    /// Measure only this part [repeatable]
     #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
     only: Vec<Part>,
 
@@ -83,31 +85,31 @@ struct Args {
 /// A part of the report.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// How much slower forks and exits are, and what pidns-trace itself uses
+    /// Slowdown of forks and exits, and resource use of pidns-trace
     Storm,
-    /// Nanoseconds in the kernel, hook by hook
+    /// Nanoseconds in the kernel for each hook
     Hooks,
-    /// Those of a process's life, in two uses of pidns-trace, beside bpftrace
+    /// Nanoseconds in the kernel for a process's life, for two uses of pidns-trace and for bpftrace
     Life,
-    /// What an unrelated system call pays
+    /// Overhead of an unrelated system call
     Calls,
-    /// How soon it sees
+    /// Time from the start to the first event
     Start,
 }
 
-/// How much of everything.
+/// The amounts to measure.
 struct Plan {
     lives: u64,
     light: bool,
     workers: u64,
     rounds: u64,
     calls: u64,
-    /// The sets of hooks to compare, if that is what was asked for.
+    /// The sets of hooks to compare, if the user chose them.
     sets: Option<Sets>,
 }
 
 impl Plan {
-    /// What to measure: the sets of hooks, beside the bare machine where that can be measured too, or as usual.
+    /// The subjects to measure: the chosen sets of hooks (and the bare machine if `bare_too`), or the usual subjects.
     fn subjects(&self, usual: &[Subject], bare_too: bool) -> Vec<Subject> {
         match &self.sets {
             Some(sets) => bare_too.then_some(Subject::Bare).into_iter().chain(sets.subjects()).collect(),
@@ -116,7 +118,7 @@ impl Plan {
     }
 }
 
-/// The subjects in the order of a round, each at each place once in so many: none is always first after a pause.
+/// The subjects in the order of this round. The order rotates, so that none is always first after a pause.
 fn in_turn<T: Copy>(subjects: &[T], round: u64) -> impl Iterator<Item = T> {
     let first = (round % subjects.len() as u64) as usize;
     subjects.iter().copied().cycle().skip(first).take(subjects.len())
@@ -127,9 +129,9 @@ struct Machine {
     kernel: String,
     processor: String,
     cpus: u64,
-    /// Times are in instructions, each counted as a nanosecond: an emulated machine's clock may do so.
+    /// Whether the clock counts instructions, one nanosecond each, as in an emulated machine.
     counts_instructions: bool,
-    /// Of the last minute, before the bench began.
+    /// The load average of the last minute before the bench began.
     load_average: String,
     watch: Watch,
 }
@@ -158,7 +160,7 @@ impl fmt::Display for Report {
         let Machine { kernel, processor, cpus, counts_instructions, load_average, watch } = machine;
         writeln!(f, "Linux {kernel}, {cpus} x {processor}, load average {load_average} before")?;
         if *counts_instructions {
-            writeln!(f, "The clock counts instructions: 1 ns is one of them")?;
+            writeln!(f, "The clock counts instructions: 1 ns is one instruction")?;
         }
         writeln!(f, "{rounds} rounds, each subject in turn")?;
         if watch.disturbed_reads > 0 {
@@ -197,7 +199,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     if !args.bench {
-        eprintln!("not asked to measure: run `cargo xtask bench`, or this binary with --bench");
+        eprintln!("nothing measured: run `cargo xtask bench`, or this binary with --bench");
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
@@ -222,7 +224,7 @@ fn run(args: &Args) -> Result<()> {
         kernel: first_word("/proc/sys/kernel/osrelease"),
         processor: processor(),
         cpus,
-        // Only who has started the machine knows: `cargo xtask bench --vm`.
+        // Only the starter of the machine knows: `cargo xtask bench --vm` sets the variable.
         counts_instructions: std::env::var_os("PIDNS_BENCH_INSTRUCTIONS").is_some_and(|value| value == "1"),
         load_average,
         watch,
@@ -232,7 +234,7 @@ fn run(args: &Args) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("write the report")
 }
 
-/// Empty where it cannot be read: it is for the heading.
+/// The first word of a file, for the heading. Empty if the file cannot be read.
 fn first_word(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The programs to compare with, and the kernel's figures of programs' run times.
+//! Loads the programs for comparison, and reads the kernel's run times of programs.
 
 use std::{
     collections::BTreeMap,
@@ -23,17 +23,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// A hook, and the programs on it.
 pub(crate) struct Hook {
     pub(crate) tracepoint: &'static str,
-    /// The empty one.
+    /// The empty program.
     pub(crate) empty: &'static str,
-    /// Ours: the one that fits the kernel is loaded.
+    /// Our programs. The one that fits the kernel is loaded.
     ours: &'static [&'static str],
 }
 
-/// The hook that forks pass.
+/// The hook that every fork passes.
 pub(crate) const FORK: &str = "sched_process_fork";
-/// The hook that all system calls pass.
+/// The hook that every system call passes.
 pub(crate) const SYSCALL: &str = "sys_exit";
-/// Those that send a record, on the hook that forks pass.
+/// The programs that send a record, on the fork hook.
 const RESERVE_SUBMIT: &str = "reserve_submit";
 const RESERVE_QUIET: &str = "reserve_quiet";
 
@@ -50,7 +50,7 @@ pub(crate) const HOOKS: [Hook; 6] = [
     Hook { tracepoint: SYSCALL, empty: "empty_sys_exit", ours: &[names::PROGRAM_SYSCALL] },
 ];
 
-/// What has programs of ours and no empty one: functions, and a tracepoint that little passes.
+/// Places with programs of ours and without an empty one: functions, and a tracepoint with few events.
 const OTHERS: [(&str, &str); 12] = [
     ("fentry release_task", names::PROGRAM_RELEASE),
     ("fentry proc_free_inum", names::PROGRAM_FREE_INUM),
@@ -66,7 +66,7 @@ const OTHERS: [(&str, &str); 12] = [
     ("mark_victim", names::PROGRAM_VICTIM),
 ];
 
-/// All places that may have a program of ours.
+/// All places that may have one of our programs.
 pub(crate) fn places() -> impl Iterator<Item = &'static str> {
     HOOKS.iter().map(|hook| hook.tracepoint).chain(OTHERS.iter().map(|(place, _)| *place))
 }
@@ -76,7 +76,7 @@ fn as_kept(name: &str) -> &str {
     name.get(..15).unwrap_or(name)
 }
 
-/// The place of a program of this name, be it the bench's or ours.
+/// The place of a program with this name, from the bench or from pidns-trace.
 fn place(name: &str) -> Option<&'static str> {
     if [RESERVE_SUBMIT, RESERVE_QUIET].contains(&name) {
         return Some(FORK);
@@ -88,12 +88,12 @@ fn place(name: &str) -> Option<&'static str> {
         .or_else(|| OTHERS.iter().find(|(_, ours)| as_kept(ours) == name).map(|(place, _)| *place))
 }
 
-/// Run time and runs of the programs of one side, by place.
+/// Run time and number of runs of a subject's programs, by place.
 pub(crate) type RunTimes = BTreeMap<&'static str, (Duration, u64)>;
 
-/// What the kernel has counted so far for the programs with these ids. It counts while statistics are enabled.
+/// The kernel's counters so far for the programs with these ids. The kernel counts while statistics are enabled.
 pub(crate) fn run_times(ids: &[u32]) -> RunTimes {
-    // A program that went away between listing and asking is an error here, and none of those asked for.
+    // A program that was unloaded during the listing gives an error. It is none of ours, so skip it.
     loaded_programs()
         .flatten()
         .filter(|program| ids.contains(&program.id()))
@@ -103,7 +103,8 @@ pub(crate) fn run_times(ids: &[u32]) -> RunTimes {
         .collect()
 }
 
-/// Whether programs of ours are loaded that have none of these ids: another pidns-trace or bench, which costs too.
+/// Whether programs of pidns-trace or this bench with other ids are loaded. They belong to another running instance,
+/// whose cost would count too.
 pub(crate) fn others_are_loaded(ids: &[u32]) -> bool {
     loaded_programs()
         .flatten()
@@ -111,18 +112,18 @@ pub(crate) fn others_are_loaded(ids: &[u32]) -> bool {
         .any(|program| program.name_as_str().is_some_and(|name| place(name).is_some()))
 }
 
-/// Waits until none of these is loaded any more: the kernel frees programs some time after they were taken away, and
-/// what it does meanwhile belongs to no measurement.
+/// Waits until none of these programs is loaded. The kernel frees programs some time after they are detached, and
+/// that work must not count in a measurement.
 pub(crate) fn await_gone(ids: &[u32]) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while loaded_programs().flatten().any(|program| ids.contains(&program.id())) {
-        ensure!(Instant::now() < deadline, "eBPF programs stay loaded after they were taken away");
+        ensure!(Instant::now() < deadline, "eBPF programs stay loaded after they were detached");
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// The bench's own programs at work. They go when this is dropped.
+/// The bench's own attached programs. Dropping this detaches them.
 pub(crate) struct Programs {
     ebpf: Ebpf,
     pub(crate) ids: Vec<u32>,
@@ -130,7 +131,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Empty ones on these tracepoints.
+    /// Attaches empty programs to these tracepoints.
     pub(crate) fn empty(tracepoints: &[&str]) -> Result<Self> {
         let programs: Vec<_> = HOOKS
             .iter()
@@ -141,8 +142,8 @@ impl Programs {
         Self::load(&programs, false)
     }
 
-    /// The one that sends a record for each fork, and a reader of them: woken for them, or polling from time to
-    /// time.
+    /// Attaches the program that sends a record for each fork, and starts a reader. The reader is woken for records,
+    /// or polls from time to time.
     pub(crate) fn reserve_submit(wake: bool) -> Result<Self> {
         Self::load(&[(if wake { RESERVE_SUBMIT } else { RESERVE_QUIET }, FORK)], true)
     }
@@ -170,7 +171,7 @@ impl Programs {
         Ok(Self { ebpf, ids, consumer })
     }
 
-    /// Takes the programs away.
+    /// Detaches the programs.
     pub(crate) fn finish(self) {
         let Self { ebpf, ids: _, consumer } = self;
         drop(ebpf);
@@ -180,7 +181,7 @@ impl Programs {
     }
 }
 
-/// Reads the ring buffer the way the product does: a wake-up waits 4 ms for more, so that few forks cost one.
+/// Reads the ring buffer like pidns-trace: after a wake-up it waits 4 ms for more, so that few forks cost a wake-up.
 struct Consumer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -199,7 +200,7 @@ impl Consumer {
                 if last {
                     return;
                 }
-                // Interrupted or not: the next turn reads again.
+                // An interrupted poll does no harm, because the loop reads again.
                 let _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&POLL));
                 thread::sleep(GATHER);
             }

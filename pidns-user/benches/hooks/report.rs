@@ -1,8 +1,8 @@
-//! Figures, and tables of them.
+//! Statistics and tables.
 
 use std::fmt;
 
-/// The middle one; of an even number, the mean of the two in the middle.
+/// The median. For an even number of values, the mean of the two in the middle.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -13,7 +13,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The values that a quarter lies below and above of.
+/// The lower and the upper quartile.
 pub(crate) fn quartiles(values: impl IntoIterator<Item = f64>) -> [f64; 2] {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -22,17 +22,17 @@ pub(crate) fn quartiles(values: impl IntoIterator<Item = f64>) -> [f64; 2] {
         .map(|index| values.get(index).copied().unwrap_or(f64::NAN))
 }
 
-/// The smallest one.
+/// The smallest value.
 pub(crate) fn best(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(f64::NAN, f64::min)
 }
 
-/// The largest one.
+/// The largest value.
 pub(crate) fn worst(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(f64::NAN, f64::max)
 }
 
-/// A table: the first column to the left, figures to the right.
+/// A table. The first column is aligned to the left, figures to the right.
 pub(crate) struct Table(Vec<Vec<String>>);
 
 impl Table {

@@ -1,4 +1,4 @@
-//! Sets of hooks that are compared with one another: `pidns-trace --hooks SET`.
+//! Compares sets of hooks with one another: `pidns-trace --hooks SET`.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use crate::{subject::Subject, tracer};
 
-/// Those that were asked for.
+/// The sets that the user chose.
 #[derive(Serialize)]
 pub(crate) struct Sets {
-    /// What this kernel takes: each hook and its form, as in `stream.start`.
+    /// The hooks of each set that this kernel accepts, with their forms as in `stream.start`.
     taken: BTreeMap<Subject, BTreeMap<String, String>>,
-    /// What it does not, and why.
+    /// The sets that this kernel refuses, with the reason.
     refused: BTreeMap<Subject, String>,
 }
 
 impl Sets {
-    /// Tries each of them.
+    /// Tries each set.
     pub(crate) fn try_each(sets: &[HookSet]) -> Result<Self> {
         let mut this = Self { taken: BTreeMap::new(), refused: BTreeMap::new() };
         for subject in sets.iter().map(|set| Subject::of(*set)) {
@@ -32,12 +32,12 @@ impl Sets {
         }
         if this.taken.is_empty() {
             let whys: Vec<&str> = this.refused.values().map(String::as_str).collect();
-            bail!("this kernel takes none of the sets of hooks: {}", whys.join("; "));
+            bail!("this kernel accepts none of the sets of hooks: {}", whys.join("; "));
         }
         Ok(this)
     }
 
-    /// What is to be measured.
+    /// The subjects to measure.
     pub(crate) fn subjects(&self) -> impl Iterator<Item = Subject> {
         self.taken.keys().copied()
     }

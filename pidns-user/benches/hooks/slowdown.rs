@@ -1,4 +1,4 @@
-//! How much slower forks and exits are, and what pidns-trace itself uses while they happen.
+//! Measures the slowdown of forks and exits, and the resources that pidns-trace uses meanwhile.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,16 +16,16 @@ use crate::{
 const USUAL: [Subject; 5] =
     [Subject::Bare, Subject::Empty, Subject::ReserveSubmit, Subject::Ours, Subject::OursNoSyscallHooks];
 
-/// Turns in a round. What else the machine does changes within seconds: a subject and the bare machine that it is
-/// compared with must not be far apart.
+/// Turns in a round. The other load of the machine changes within seconds, so a subject and the bare machine must run
+/// shortly after each other.
 const TURNS: u64 = 5;
 
-/// What a life took: fork, _exit, wait.
+/// The time of a life: fork, _exit, wait.
 #[derive(Clone, Copy, Serialize)]
 struct Life {
-    /// Microseconds by the clock on the wall, all workers together: it suffers from all that the CPUs do besides.
+    /// Wall time in microseconds, of all workers together. Other work on the CPUs adds to it.
     wall_us: f64,
-    /// Microseconds of CPU time of the processes: it has what the hooks do in them, and nothing of other processes.
+    /// CPU time of the processes in microseconds. It includes the work of the hooks, and nothing of other processes.
     cpu_us: f64,
 }
 
@@ -40,14 +40,14 @@ struct Turn {
     run: Option<Run>,
 }
 
-/// Picks the lives in one place.
+/// Selects the lives of one place.
 type Place = fn(&Turn) -> Life;
 
 #[derive(Serialize)]
 pub(crate) struct Slowdown {
     #[serde(skip)]
     subjects: Vec<Subject>,
-    /// In each turn and place.
+    /// Number of lives in each turn and place.
     lives: u64,
     light: bool,
     workers: u64,
@@ -84,7 +84,7 @@ impl Slowdown {
         self.turns.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    /// The median of the turns, and how much it is against the bare machine.
+    /// The median of the turns, and its ratio to the bare machine.
     fn against_bare(&self, subject: Subject, time: impl Fn(&Turn) -> f64) -> [String; 2] {
         let median_us = format!("{:.1} us", median(self.turns(subject).iter().map(&time)));
         if subject == Subject::Bare {
@@ -93,7 +93,7 @@ impl Slowdown {
         [median_us, self.against(subject, Subject::Bare, time)]
     }
 
-    /// How much one takes against another in the same turn: median and quartiles.
+    /// One subject's time divided by another's in the same turn: median and quartiles.
     fn against(&self, subject: Subject, other: Subject, time: impl Fn(&Turn) -> f64) -> String {
         let pairs = self.turns(subject).iter().zip(self.turns(other));
         let ratios: Vec<f64> = pairs.map(|(this, other)| time(this) / time(other)).collect();
@@ -111,8 +111,8 @@ impl fmt::Display for Slowdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "Fork/exit storm: {} turns of {} lives ({}, _exit, wait) in each place, {} workers. A life: wall time, \
-             CPU time of the processes;\nmedian of the turns. Against bare in the same turn: median (quartiles)",
+            "Fork/exit storm: {} turns of {} lives ({}, _exit, wait) in each place, {} workers. Wall time and CPU time of \
+             a life:\nmedian of the turns. Ratio to the bare machine in the same turn: median (quartiles)",
             self.turns(Subject::Bare).len(),
             self.lives,
             if self.light { "vfork" } else { "fork" },
@@ -142,8 +142,8 @@ impl fmt::Display for Slowdown {
 
         writeln!(
             f,
-            "What pidns-trace -e all -o json used in these storms (both places together; CPU, bytes and peak: median of \
-             the turns, the rest: sum)"
+            "Resources of pidns-trace -e all -o json in these storms, in both places together (CPU, bytes and memory: \
+             median of the turns; events and records: sum)"
         )?;
         let mut table = Table::new(&[
             "",

@@ -1,4 +1,4 @@
-//! How soon it sees.
+//! Measures the time from the start of pidns-trace to the first event.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +16,7 @@ const STARTS: usize = 10;
 #[derive(Serialize)]
 pub(crate) struct Start {
     to_stream_start_ms: Vec<f64>,
-    /// While PID namespaces are being created without a pause.
+    /// Time to the first event while PID namespaces are created without a pause.
     to_first_namespace_ms: Vec<f64>,
 }
 
@@ -36,7 +36,10 @@ fn repeat(once: impl Fn() -> Result<Duration>) -> Result<Vec<f64>> {
 
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "From spawning pidns-trace -o json to a line on its standard output, {STARTS} times")?;
+        writeln!(
+            f,
+            "Time from spawning pidns-trace -o json to a line on its standard output, {STARTS} times"
+        )?;
         let mut table = Table::new(&["", "best", "median", "worst"]);
         for (what, times) in [
             ("stream.start", &self.to_stream_start_ms),

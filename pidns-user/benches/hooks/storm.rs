@@ -1,4 +1,5 @@
-//! The load: this binary once more, as a process with one thread (`hooks storm NAME …`), in which forking is safe.
+//! Runs the load in a second process of this binary (`hooks storm NAME …`). It has one thread, so that forking is
+//! safe.
 
 use std::{
     arch::asm,
@@ -10,37 +11,37 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::{c_int, c_long};
 
-/// The first argument that makes this binary the load.
+/// The first argument that selects the load.
 pub(crate) const ARGUMENT: &str = "storm";
-/// What a child of [`Load::Execs`] executes.
+/// The program that a child of [`Load::Execs`] executes.
 const PROGRAM: &std::ffi::CStr = c"/bin/true";
 
-/// What there is to do.
+/// The kinds of load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
     /// Each worker forks a child that exits, and waits for it, `lives` times in all.
     Lives {
         lives: u64,
         workers: u64,
-        /// In a new PID namespace (level 1), or where the bench runs.
+        /// In a new PID namespace (level 1), or in the bench's own.
         inside: bool,
-        /// Of processes that share their parent's memory, so that none is copied.
+        /// The children share their parent's memory, so that none is copied.
         light: bool,
     },
-    /// Children that execute a program, one after the other.
+    /// Children that each execute a program, one after the other.
     Execs(u64),
-    /// getppid(2), which does next to nothing.
+    /// Calls of getppid(2), which does almost nothing.
     Calls(u64),
-    /// PID namespaces, one after the other, until killed.
+    /// Creates PID namespaces, one after the other, until killed.
     Namespaces,
 }
 
-/// What it took.
+/// The time that a load took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Took {
-    /// By the clock on the wall.
+    /// Wall time.
     pub(crate) wall: Duration,
-    /// CPU time of the processes, which other work on the machine does not add to.
+    /// CPU time of the processes. Other work on the machine does not add to it.
     pub(crate) cpu: Duration,
 }
 
@@ -74,7 +75,7 @@ impl Load {
         })
     }
 
-    /// Runs it in a process of its own, and returns what the work itself took there.
+    /// Runs the load in a separate process. Returns the time of the work itself.
     pub(crate) fn run(self) -> Result<Took> {
         let output = self.command()?.stderr(Stdio::inherit()).output().context("start the load")?;
         ensure!(output.status.success(), "the load {self:?} ended with {}", output.status);
@@ -83,12 +84,12 @@ impl Load {
             .split_whitespace()
             .map(str::parse)
             .collect::<Result<_, _>>()
-            .context("what the load took")?;
-        let [wall, cpu] = nanoseconds[..] else { bail!("the load printed {text:?} and not what it took") };
+            .context("read the times of the load")?;
+        let [wall, cpu] = nanoseconds[..] else { bail!("the load printed {text:?} instead of its times") };
         Ok(Took { wall: Duration::from_nanos(wall), cpu: Duration::from_nanos(cpu) })
     }
 
-    /// Starts it, to run until it is dropped.
+    /// Starts the load, which runs until it is dropped.
     pub(crate) fn start(self) -> Result<Background> {
         Ok(Background(self.command()?.stdout(Stdio::null()).spawn().context("start the load")?))
     }
@@ -100,12 +101,12 @@ impl Load {
     }
 }
 
-/// A load that ends when this is dropped.
+/// A running load. Stopped on drop.
 pub(crate) struct Background(Child);
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // It has ended if it cannot be killed, and there is no reader.
+        // If it cannot be killed, it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -115,7 +116,7 @@ impl Drop for Background {
 pub(crate) fn main(args: &[String]) -> ExitCode {
     // SAFETY: PR_SET_PDEATHSIG takes an integer.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    match Load::from_args(args).and_then(play) {
+    match Load::from_args(args).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("load: {error:#}");
@@ -124,11 +125,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     }
 }
 
-fn play(load: Load) -> Result<()> {
+fn run(load: Load) -> Result<()> {
     match load {
         Load::Lives { lives, workers, inside: false, light } => timed(|| share(lives, workers, light))?,
         Load::Lives { lives, workers, inside: true, light } => {
-            // The init reports the time: creating the namespace and taking it down are not part of it.
+            // The init measures the time, so that creation and teardown of the namespace do not count.
             let init =
                 clone(libc::CLONE_NEWPID, || i32::from(timed(|| share(lives, workers, light)).is_err()))?;
             wait(init)?;
@@ -138,7 +139,7 @@ fn play(load: Load) -> Result<()> {
             timed(|| {
                 for _ in 0..count {
                     wait(clone(0, || {
-                        // SAFETY: the path, and a list of arguments that ends with a null pointer.
+                        // SAFETY: the path ends with a NUL, and the list of arguments with a null pointer.
                         unsafe { libc::execv(PROGRAM.as_ptr(), arguments.as_ptr()) };
                         1
                     })?)?;
@@ -160,7 +161,7 @@ fn play(load: Load) -> Result<()> {
     Ok(())
 }
 
-/// Does it, and reports to the bench what it took.
+/// Runs `work`, and reports its time to the bench.
 fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let (began, cpu_before) = (Instant::now(), cpu_time());
     work()?;
@@ -168,13 +169,13 @@ fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     Ok(())
 }
 
-/// Of this process, and of its children that were waited for, and theirs.
+/// The CPU time of this process, and of all descendants that were waited for.
 fn cpu_time() -> Duration {
     let mut sum = Duration::ZERO;
     for who in [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN] {
         // SAFETY: rusage is plain data, for which zero is a value.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: usage is live; there is nothing that could fail with these constants.
+        // SAFETY: usage is live, and the call cannot fail with these constants.
         unsafe { libc::getrusage(who, &raw mut usage) };
         for time in [usage.ru_utime, usage.ru_stime] {
             sum += Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64);
@@ -183,7 +184,7 @@ fn cpu_time() -> Duration {
     sum
 }
 
-/// Has `workers` processes live `lives` lives between them.
+/// Runs `lives` lives, divided among `workers` processes.
 fn share(lives: u64, workers: u64, light: bool) -> io::Result<()> {
     let life = if light { light_life } else { || clone(0, || 0) };
     let mut pids = Vec::new();
@@ -194,26 +195,27 @@ fn share(lives: u64, workers: u64, light: bool) -> io::Result<()> {
     pids.into_iter().try_for_each(wait)
 }
 
-/// clone(2) without a stack: a fork. The child does `life` and ends with what that returns.
+/// Forks with clone(2), without a new stack. The child runs `life`, and exits with its result.
 fn clone(flags: c_int, life: impl FnOnce() -> c_int) -> io::Result<c_int> {
     let flags = c_long::from(flags | libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and with no stack given the child has its own copy of this one, and there is one thread.
+    // SAFETY: without CLONE_VM and without a stack the child has its own copy of this stack. There is only one
+    // thread.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             let code = panic::catch_unwind(panic::AssertUnwindSafe(life)).unwrap_or(1);
-            // SAFETY: never returns; the copy of the parent's memory is left as it is.
+            // SAFETY: _exit never returns, and leaves the child's copy of the memory untouched.
             unsafe { libc::_exit(code) }
         }
         pid => Ok(pid as c_int),
     }
 }
 
-/// A child that exits at once, and has its parent's memory till then, as between vfork(2) and exec.
+/// Forks a child that exits at once. It shares its parent's memory until then, as between vfork(2) and exec.
 fn light_life() -> io::Result<c_int> {
     let flags = c_long::from(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD);
     let result: c_long;
-    // SAFETY: clone(2); the parent stands still until the child is gone, which exits without touching memory.
+    // SAFETY: this is clone(2). The parent is suspended until the child exits, which touches no memory.
     unsafe {
         asm!(
             "syscall",

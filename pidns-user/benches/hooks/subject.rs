@@ -1,4 +1,4 @@
-//! What is measured: the machine with none, empty, or our programs on its hooks.
+//! The subjects of the measurements: the machine without programs, with empty ones, or with ours.
 
 use std::path::PathBuf;
 
@@ -16,20 +16,20 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Subject {
     Bare,
-    /// An empty program on each hook that the product uses.
+    /// An empty program on each of the six busy tracepoints.
     Empty,
-    /// An empty program on the hook of system calls alone.
+    /// An empty program on the hook of system calls only.
     EmptySyscall,
-    /// A record reserved and submitted at each fork.
+    /// A program that reserves and submits a record at each fork.
     ReserveSubmit,
-    /// The same without waking its reader.
+    /// The same without waking the reader.
     ReserveQuiet,
-    /// With the hooks that it takes by itself.
+    /// pidns-trace with its own choice of hooks.
     Ours,
     OursNoSyscallHooks,
     OursTracepoint,
     OursFunction,
-    /// Without options: of processes, those of containers alone.
+    /// pidns-trace without options: it shows processes of containers only.
     OursDefault,
     /// Another build, which PIDNS_TRACE_BEFORE names.
     Before,
@@ -37,7 +37,7 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    /// Ours, with this set of hooks.
+    /// pidns-trace with this set of hooks.
     pub(crate) fn of(set: HookSet) -> Self {
         match set {
             HookSet::Auto => Self::Ours,
@@ -46,7 +46,7 @@ impl Subject {
         }
     }
 
-    /// What pidns-trace is started with besides `-e all`, where it is ours.
+    /// The options of pidns-trace besides `-e all`, for subjects that run it.
     pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
             Self::OursNoSyscallHooks => &["--no-syscall-hooks"],
@@ -81,7 +81,7 @@ impl Subject {
         }
     }
 
-    /// For the heading of a column.
+    /// The name in the heading of a column.
     pub(crate) fn short_name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -120,17 +120,17 @@ impl Subject {
     }
 }
 
-/// The other build.
+/// The path of the other build.
 fn before() -> Result<PathBuf> {
     before_path().context("PIDNS_TRACE_BEFORE is not set")
 }
 
-/// The other build, if there is one.
+/// The path of the other build, if it is set.
 pub(crate) fn before_path() -> Option<PathBuf> {
     std::env::var_os("PIDNS_TRACE_BEFORE").map(PathBuf::from)
 }
 
-/// A subject in place. It goes when this is dropped.
+/// A running subject. Stopped on drop.
 pub(crate) struct Running(Parts);
 
 enum Parts {
@@ -152,7 +152,7 @@ impl Running {
         programs::run_times(self.ids())
     }
 
-    /// Takes it away; returns how it went if it was ours.
+    /// Stops the subject. Returns the results of the run if it was pidns-trace.
     pub(crate) fn finish(self, watch: &mut Watch) -> Result<Option<Run>> {
         watch.read(&self);
         let ids = self.ids().to_vec();
@@ -169,12 +169,13 @@ impl Running {
     }
 }
 
-/// Detects what disturbs the figures.
+/// Detects disturbances of the measurements.
 #[derive(Default, Serialize)]
 pub(crate) struct Watch {
-    /// Subjects that were measured.
+    /// Number of measured subjects.
     pub(crate) measurements: u64,
-    /// Times, of two for each, that another pidns-trace or bench had its programs on the hooks too.
+    /// Number of checks (two for each measurement) that found another pidns-trace or bench with programs on the
+    /// hooks.
     pub(crate) disturbed_reads: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The real program, as its users run it: `pidns-trace -o json`, its output in a file on disk.
+//! Runs the real program as its users do: `pidns-trace -o json`, with its output in a file on disk.
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +18,12 @@ use tempfile::NamedTempFile;
 
 use crate::program;
 
-/// The exit code for a kernel that lacks something.
+/// The exit code if the kernel lacks something.
 const KERNEL_LACKS: i32 = 4;
-/// Most that a start or an end may take.
+/// The time limit for a start or an end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `pidns-trace -o json`, all its events or those named.
+/// `pidns-trace -o json` with these events.
 pub(crate) fn command(events: &str, options: &[&str]) -> Command {
     command_of(&program::path(), &[&["-e", events], options].concat())
 }
@@ -34,32 +34,32 @@ fn command_of(program: &Path, options: &[&str]) -> Command {
     command
 }
 
-/// A running pidns-trace. It is killed if it is dropped unfinished.
+/// A running pidns-trace. Killed on drop if it is not finished.
 pub(crate) struct Tracer {
     child: Child,
     output: NamedTempFile,
-    /// Of its programs.
+    /// The ids of its programs.
     pub(crate) ids: Vec<u32>,
     at_start: Cpu,
     reaped: bool,
 }
 
-/// How a run of it went.
+/// The results of a run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Run {
-    /// Events written.
+    /// Number of events written.
     pub(crate) events: u64,
-    /// Events lost, at any stage.
+    /// Number of events lost at any stage.
     pub(crate) lost: u64,
-    /// Records that its programs sent.
+    /// Number of records that its programs sent.
     pub(crate) kernel_records: u64,
     /// CPU time since `stream.start`, in user mode.
     pub(crate) user_us: u64,
     /// CPU time since `stream.start`, in the kernel.
     pub(crate) system_us: u64,
-    /// VmHWM before the end.
+    /// VmHWM shortly before the end.
     pub(crate) peak_kib: u64,
-    /// Bytes written.
+    /// Number of bytes written.
     pub(crate) output_bytes: u64,
 }
 
@@ -71,9 +71,9 @@ struct Cpu {
 }
 
 impl Tracer {
-    /// Starts it, and waits until it streams.
+    /// Starts it, and waits for its first line.
     pub(crate) fn start(program: &Path, options: &[&str]) -> Result<Self> {
-        // Not in /tmp, which is often memory, but for a guest, which has nothing else.
+        // Avoid /tmp, which is often in memory. A guest has only /tmp.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let output = if folder.is_dir() { NamedTempFile::new_in(folder) } else { NamedTempFile::new() };
         let output = output.context("create a file for the stream")?;
@@ -111,14 +111,14 @@ impl Tracer {
         Path::new("/proc").join(self.child.id().to_string()).join(file)
     }
 
-    /// Which programs it has loaded: other processes may have some of the same names.
+    /// The ids of its loaded programs. Other processes may have programs with the same names.
     fn program_ids(&self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(self.proc("fdinfo")).context("list pidns-trace's files")? {
-            // Files come and go while it runs.
+            // Files open and close while it runs.
             let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
             let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
-            // Links have the program's id too.
+            // A link shows the id of its program too.
             if let Some(Ok(id)) = id.map(|id| id.trim().parse())
                 && !ids.contains(&id)
             {
@@ -129,12 +129,12 @@ impl Tracer {
         Ok(ids)
     }
 
-    /// In ticks of 10 ms, which is little against a storm.
+    /// Reads the CPU time, in ticks of 10 ms. That is precise enough for a storm.
     fn cpu(&self) -> Result<Cpu> {
         let stat = fs::read_to_string(self.proc("stat")).context("read pidns-trace's CPU time")?;
-        // Behind the name, which may have blanks in it, come state, ppid, …; utime is the 14th of all.
+        // The name may contain blanks. After it come state, ppid, …; utime is field 14 of the whole line.
         let fields: Vec<&str> =
-            stat.rsplit_once(')').context("a name in /proc/PID/stat")?.1.split_whitespace().collect();
+            stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1.split_whitespace().collect();
         let time = |index: usize| -> Result<Duration> {
             let ticks: u64 = fields.get(index).context("utime and stime in /proc/PID/stat")?.parse()?;
             Ok(Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32)
@@ -171,12 +171,12 @@ impl Tracer {
         })
     }
 
-    /// Waits for its end; what it used is known then to the microsecond.
+    /// Waits for its end. Returns the CPU time, which is then known to the microsecond.
     fn reap(&mut self) -> Result<(ExitStatus, Cpu)> {
         let mut status = 0;
         // SAFETY: rusage is plain data, for which zero is a value.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both are live, and the child is ours and not reaped yet.
+        // SAFETY: both are live. The child is ours and not reaped yet.
         let pid = unsafe { libc::wait4(self.child.id() as libc::pid_t, &raw mut status, 0, &raw mut usage) };
         ensure!(pid > 0, "wait for pidns-trace: {}", std::io::Error::last_os_error());
         self.reaped = true;
@@ -197,7 +197,7 @@ impl Drop for Tracer {
 }
 
 fn signal(child: &Child, signal: libc::c_int) {
-    // SAFETY: takes integers; the child is not reaped, so that the number is still its own.
+    // SAFETY: kill takes integers. The child is not reaped, so the PID is still its own.
     unsafe { libc::kill(child.id() as libc::pid_t, signal) };
 }
 
@@ -205,23 +205,23 @@ fn sum<'a>(object: &'a Value, value: impl Fn((&'a String, &'a Value)) -> Option<
     object.as_object().into_iter().flatten().filter_map(value).sum()
 }
 
-/// A stream is long: only its end is read.
+/// Reads only the end of the file, because a stream is long.
 fn last_line(file: &mut File) -> Result<String> {
-    const MOST: u64 = 64 << 10;
+    const MAX_BYTES: u64 = 64 << 10;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)))?;
     let mut end = String::new();
     file.read_to_string(&mut end).context("read the stream's end")?;
     Ok(end.lines().last().context("the stream has no line")?.to_owned())
 }
 
-/// Starts it with its output in a pipe, and returns how long the first line of which `wanted` is true took to come.
+/// Starts it with its output in a pipe. Returns the time until the first line for which `wanted` is true.
 pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Result<Duration> {
     let mut command = command(events, &[]);
     command.stdout(Stdio::piped());
     let began = Instant::now();
     let mut child = command.spawn().with_context(|| format!("start {}", program::path().display()))?;
-    let pipe = child.stdout.take().context("a pipe to pidns-trace")?;
+    let pipe = child.stdout.take().context("the output of pidns-trace is not a pipe")?;
     let mut time = None;
     for line in BufReader::new(pipe).lines() {
         let line = line?;
@@ -232,10 +232,10 @@ pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Resul
     }
     let status = child.wait()?;
     ensure!(status.success(), "pidns-trace ended with {status}");
-    time.context("pidns-trace ended without a line that was waited for")
+    time.context("pidns-trace ended without the expected line")
 }
 
-/// Each hook and its form with these options, or why this kernel does without them.
+/// The hooks and their forms with these options, or the reason why this kernel refuses them.
 pub(crate) fn forms(options: &[&str]) -> Result<Result<BTreeMap<String, String>, String>> {
     #[derive(serde::Deserialize)]
     struct Start {

@@ -1,5 +1,5 @@
-//! The crowd: processes in PID namespaces that do nothing, kept by this binary once more (`snapshot crowd …`), as a
-//! process with one thread, in which forking is safe.
+//! Runs the crowd, which is many idle processes in PID namespaces. A second process of this binary (`snapshot crowd
+//! …`) makes them. It has one thread, so that forking is safe.
 
 use std::{
     fs, io,
@@ -10,16 +10,17 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use libc::{c_int, c_long};
 
-/// The first argument that makes this binary the crowd.
+/// The first argument that selects the crowd.
 pub(crate) const ARGUMENT: &str = "crowd";
-/// Processes of one namespace, its init among them, where nothing else is asked for.
+/// The default number of processes in a namespace, its init included.
 pub(crate) const MEMBERS: u64 = 6;
 
-/// A crowd that stands still. It goes when this is dropped, and is gone then.
+/// A waiting crowd. Dropping it ends all its processes.
 pub(crate) struct Crowd(Child);
 
 impl Crowd {
-    /// Makes `processes` of them, `members` in a namespace (its init is one), and every second namespace within the one before it.
+    /// Starts `processes` processes, `members` of them in each namespace (init included). Every second namespace is
+    /// nested in the one before it.
     pub(crate) fn start(processes: u64, members: u64) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().context("find this binary")?);
         command.args([ARGUMENT, &(processes / members).to_string(), &members.to_string()]);
@@ -27,26 +28,27 @@ impl Crowd {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start the crowd")?;
         let mut crowd = Self(child);
         let mut line = String::new();
-        BufReader::new(crowd.0.stdout.take().context("a pipe")?).read_line(&mut line)?;
-        ensure!(line == "ready\n", "the crowd of {processes} processes did not come together");
+        BufReader::new(crowd.0.stdout.take().context("the crowd's output is not a pipe")?)
+            .read_line(&mut line)?;
+        ensure!(line == "ready\n", "the crowd of {processes} processes did not start");
         Ok(crowd)
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // Its end is what the crowd waits for. If it has ended there is no reader.
+        // The crowd waits for the end of its input. If it has ended, there is no reader.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
 }
 
-/// Why this machine has no room for so many processes more, if it has none.
+/// The reason why this machine has no room for so many more processes. `None` if it has room.
 pub(crate) fn no_room_for(processes: u64, members: u64) -> Option<String> {
-    /// What else starts meanwhile.
+    /// Room for other programs that start meanwhile.
     const SPARE: u64 = 500;
     let number = |path: &str| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
-    // /proc/loadavg: "… running/all last": all threads.
+    // /proc/loadavg is "… running/all last", where `all` counts threads.
     let loadavg = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let threads = loadavg.split_whitespace().nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
     let threads: u64 = threads.unwrap_or(0);
@@ -54,12 +56,12 @@ pub(crate) fn no_room_for(processes: u64, members: u64) -> Option<String> {
         ("kernel.pid_max", number("/proc/sys/kernel/pid_max"), threads + processes + SPARE),
         ("kernel.threads-max", number("/proc/sys/kernel/threads-max"), threads + processes + SPARE),
         ("user.max_pid_namespaces", number("/proc/sys/user/max_pid_namespaces"), processes / members + SPARE),
-        // A process that stands still takes 70 to 90 KiB of the kernel's memory, as measured here.
+        // An idle process takes 70 to 90 KiB of kernel memory, as measured here.
         ("MemAvailable, in KiB,", memory_available(), processes * 100 + 1_000_000),
     ];
     limits.into_iter().find_map(|(name, limit, needed)| {
         let limit = limit.filter(|&limit| limit < needed)?;
-        Some(format!("{name} is {limit}, and {needed} are needed"))
+        Some(format!("{name} is {limit}, but {needed} are needed"))
     })
 }
 
@@ -83,17 +85,19 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn gather(args: &[String]) -> Result<()> {
-    let [namespaces, members] = args else { bail!("how many namespaces, of how many processes each?") };
+    let [namespaces, members] = args else {
+        bail!("expected two arguments: the number of namespaces, and of processes in each")
+    };
     let (namespaces, members): (u64, u64) = (namespaces.parse()?, members.parse()?);
-    let (mut ready, to_ready) = io::pipe().context("a pipe")?;
+    let (mut ready, to_ready) = io::pipe().context("create a pipe")?;
     let mut inits = Vec::new();
     for index in 0..namespaces.div_ceil(2) {
         let nested = 2 * index + 1 < namespaces;
         inits.push(
             clone(libc::CLONE_NEWPID, || namespace(members, nested, &to_ready))
-                .context("make a namespace")?,
+                .context("create a namespace")?,
         );
-        // One after the other: a crowd that comes together at once is a storm.
+        // Create them one after the other, because all at the same time would be a storm.
         let mut bytes = [0; 2];
         ready.read_exact(&mut bytes[..1 + usize::from(nested)]).context("wait for a namespace")?;
         ensure!(!bytes.contains(&b'-'), "a process could not be forked");
@@ -101,15 +105,15 @@ fn gather(args: &[String]) -> Result<()> {
     println!("ready");
     io::stdin().read_to_end(&mut Vec::new()).context("wait for the end")?;
     for init in inits {
-        // SAFETY: kill takes integers; this is a child that was not waited for.
+        // SAFETY: kill takes integers. The init is a child that was not waited for.
         unsafe { libc::kill(init, libc::SIGKILL) };
-        // SAFETY: a status that is not wanted may be null.
+        // SAFETY: the status may be null.
         unsafe { libc::waitpid(init, std::ptr::null_mut(), 0) };
     }
     Ok(())
 }
 
-/// What an init does: it forks the members, and reports that.
+/// The work of an init: it forks the members, and reports the result.
 fn namespace(members: u64, nested: bool, mut to_ready: &io::PipeWriter) {
     // SAFETY: PR_SET_PDEATHSIG takes an integer.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -117,14 +121,15 @@ fn namespace(members: u64, nested: bool, mut to_ready: &io::PipeWriter) {
     if nested {
         all &= clone(libc::CLONE_NEWPID, || namespace(members, false, to_ready)).is_ok();
     }
-    // A failed write means that the reader is gone, and takes this process with it.
+    // A failed write means that the reader has ended, which also ends this process.
     let _ = to_ready.write_all(if all { b"+" } else { b"-" });
 }
 
-/// clone(2) without a stack: a fork. The child does `work` and stands still then, until it is killed.
+/// Forks with clone(2), without a new stack. The child does `work`, and then pauses until it is killed.
 fn clone(flags: c_int, work: impl FnOnce()) -> io::Result<c_int> {
     let flags = c_long::from(flags | libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and with no stack given the child has its own copy of this one, and there is one thread.
+    // SAFETY: without CLONE_VM and without a stack the child has its own copy of this stack. There is only one
+    // thread.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
         -1 => Err(io::Error::last_os_error()),
         0 => {

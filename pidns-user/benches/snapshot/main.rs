@@ -1,7 +1,7 @@
-//! `cargo xtask bench snapshot`: how long a snapshot of all processes takes, by this tool and by others, side by side.
+//! `cargo xtask bench snapshot`: measures how long pidns-trace and other tools need for a snapshot of all processes.
 //!
-//! One binary with two faces: the bench, and (`snapshot crowd N`) the processes to read. What is compared is measured
-//! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
+//! One binary has two roles: the bench, and the processes to read (`snapshot crowd N`). All subjects are measured in
+//! turns in each round, so that noise affects all of them alike. Ratios are more reliable than times.
 
 mod crowd;
 #[path = "../../tests/program/mod.rs"]
@@ -20,30 +20,30 @@ use serde::Serialize;
 use crate::{
     crowd::{Crowd, MEMBERS},
     report::{Table, median, worst},
-    subject::{Subject, Subjects, Took},
+    subject::{Measurement, Subject, Subjects},
 };
 
-/// Measure how long a snapshot of all processes takes, by pidns-trace and by other tools.
+/// Measure how long pidns-trace and other tools need for a snapshot of all processes.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench snapshot --", args_override_self = true)]
 struct Args {
-    /// How many processes to make; several with commas
+    /// Number of processes to create; several with commas
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,1000,6000,18000")]
     processes: Vec<u64>,
 
-    /// How many of them in a PID namespace
+    /// Number of processes in each PID namespace
     #[arg(long, value_name = "N", default_value_t = MEMBERS, value_parser = clap::value_parser!(u64).range(1..=1000))]
     members: u64,
 
-    /// Measure this program alone: others take minutes for 100,000 processes
+    /// Measure only pidns-trace: other tools take minutes for 100,000 processes
     #[arg(long)]
     alone: bool,
 
-    /// Measure the `tree` of another pidns-trace too, such as the one before a change
+    /// Also measure the `tree` of another pidns-trace, such as an earlier build
     #[arg(long, value_name = "PROGRAM")]
     before: Option<PathBuf>,
 
-    /// Rounds in which everything is measured
+    /// Rounds, each of which measures everything
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
 
@@ -59,23 +59,23 @@ struct Args {
 #[derive(Serialize)]
 struct Report {
     kernel: String,
-    /// Of the last minute, before the bench began.
+    /// The load average of the last minute before the bench began.
     load_average: String,
     rounds: u64,
     members: u64,
     crowds: Vec<Measured>,
 }
 
-/// A crowd, and what snapshots of it took.
+/// A crowd, and the measured snapshots of it.
 #[derive(Serialize)]
 struct Measured {
     processes: u64,
     namespaces: u64,
-    samples: BTreeMap<Subject, Vec<Took>>,
+    samples: BTreeMap<Subject, Vec<Measurement>>,
 }
 
 impl Measured {
-    fn took(&self, subject: Subject) -> &[Took] {
+    fn took(&self, subject: Subject) -> &[Measurement] {
         self.samples.get(&subject).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -87,7 +87,7 @@ impl Measured {
         median(self.took(subject).iter().filter_map(|took| took.cpu_ms))
     }
 
-    /// How many times faster `ours` is than `other`: the median of the rounds' own ratios.
+    /// The factor by which `ours` is faster than `other`: the median of the rounds' ratios.
     fn times_faster(&self, ours: Subject, other: Subject) -> f64 {
         let rounds = self.took(ours).iter().zip(self.took(other));
         median(rounds.map(|(ours, other)| other.ms / ours.ms))
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     if !args.bench {
-        eprintln!("not asked to measure: run `cargo xtask bench snapshot`, or this binary with --bench");
+        eprintln!("nothing measured: run `cargo xtask bench snapshot`, or this binary with --bench");
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
@@ -122,14 +122,14 @@ fn run(args: &Args) -> Result<()> {
     }
     ensure!(args.processes.iter().all(|&processes| processes >= args.members), "fewer than one namespace");
     if let Some(why) = args.processes.iter().max().and_then(|&most| crowd::no_room_for(most, args.members)) {
-        bail!("this machine has no room for as many processes: {why}. --processes asks for fewer");
+        bail!("this machine has no room for as many processes: {why}. choose fewer with --processes");
     }
     let load_average = first_word("/proc/loadavg");
     let mut subjects = Subjects::ready(args.before.clone())?;
     let all: Vec<Subject> = Subject::ALL
         .into_iter()
         .filter(|subject| !(args.alone && subject.is_of_others()))
-        .filter(|subject| args.before.is_some() || *subject != Subject::TreeBefore)
+        .filter(|subject| args.before.is_some() || *subject != Subject::OtherBuild)
         .collect();
     let crowds = args.processes.iter().map(|&processes| measure(processes, args, &all, &mut subjects));
     let crowds = crowds.collect::<Result<_>>()?;
@@ -143,9 +143,9 @@ fn measure(processes: u64, args: &Args, all: &[Subject], subjects: &mut Subjects
     let &Args { rounds, members, .. } = args;
     eprintln!("{processes} processes, {rounds} rounds");
     let crowd = Crowd::start(processes, members)?;
-    let mut samples: BTreeMap<Subject, Vec<Took>> = BTreeMap::new();
+    let mut samples: BTreeMap<Subject, Vec<Measurement>> = BTreeMap::new();
     for round in 0..rounds {
-        // Each at each place once in so many rounds: none is always first after a pause.
+        // Rotate the order, so that no subject is always first after a pause.
         let first = (round % all.len() as u64) as usize;
         for &subject in all.iter().cycle().skip(first).take(all.len()) {
             let took = subjects.measure(subject)?;
@@ -185,7 +185,7 @@ impl fmt::Display for Report {
             ("ps -o json, times faster than ps", Subject::OursPs, Subject::Ps),
             ("the pass, times faster than every status", Subject::OursPass, Subject::StatusLoop),
             ("tree -o json, times faster than lsns", Subject::OursTree, Subject::Lsns),
-            ("tree -o json, times faster than before", Subject::OursTree, Subject::TreeBefore),
+            ("tree -o json, times faster than before", Subject::OursTree, Subject::OtherBuild),
             ("holders, times faster than from /proc", Subject::OursHolders, Subject::OursHoldersOfProc),
         ]
         .into_iter()
@@ -194,7 +194,7 @@ impl fmt::Display for Report {
             row(what.to_owned(), &|crowd| format!("x {:.1}", crowd.times_faster(ours, other)));
         }
         let of_processes =
-            [Subject::Lsns, Subject::OursTree, Subject::TreeBefore, Subject::OursPs, Subject::OursRecord];
+            [Subject::Lsns, Subject::OursTree, Subject::OtherBuild, Subject::OursPs, Subject::OursRecord];
         for subject in of_processes.into_iter().filter(measured) {
             row(format!("{}, CPU", subject.name()), &|crowd| {
                 format!("{:.1} ms", crowd.median_cpu_ms(subject))
@@ -209,7 +209,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Empty where it cannot be read: it is for the heading.
+/// The first word of a file, for the heading. Empty if the file cannot be read.
 fn first_word(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
 }

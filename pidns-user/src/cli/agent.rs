@@ -11,7 +11,7 @@ use crate::kernel::hooks::HookSet;
 /// Options of `agent`.
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
-    /// Address and port to serve on; :10978 for all addresses of the machine [repeatable].
+    /// Address and port to serve on; :10978 for all addresses of the host [repeatable].
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
@@ -26,53 +26,55 @@ pub struct AgentArgs {
 
     /// TLS, client certificates and passwords (docs/web.md).
     ///
-    /// A file in the format of the Prometheus exporters. It is read again when it changes, and on SIGHUP.
+    /// A file in the format of the Prometheus exporters. It is reloaded when it changes, and on SIGHUP.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// Give so many namespaces series of their own; 0: none.
+    /// Number of namespaces with their own series; 0: none.
     ///
-    /// Those with most processes first. Each has about 14.
+    /// The namespaces with the most processes come first. Each has about 14 series.
     #[arg(long = "metrics.namespace-limit", value_name = "N", default_value_t = 200)]
     pub namespace_limit: usize,
 
-    /// Take a snapshot of all processes this often.
+    /// Interval between snapshots of all processes.
     ///
-    /// What states they are in, and which are zombies. (Forks, execs and ends are counted as they happen.)
+    /// A snapshot shows the states of processes and the zombies. (Forks, execs and exits are counted as they happen.)
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
     pub snapshot_interval: Duration,
 
-    /// Which kernel hooks to use: auto, function, tracepoint.
+    /// Kernel hooks to use: auto, function, tracepoint.
     ///
-    /// Functions (fentry, fexit) report more, more exactly; tracepoints are there on every kernel.
+    /// Function hooks (fentry, fexit) report more facts, and report them more exactly. Tracepoints exist on every
+    /// kernel.
     #[arg(long, help_heading = "Kernel", value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
-    /// Where this kernel takes no function hooks: hook all system calls.
+    /// Hook all system calls if this kernel accepts no function hooks.
     ///
-    /// That slows each a little. Without it, refused forks and namespaces are not seen, nor is setns before the next fork.
+    /// That slows each system call a little. Without it, refused forks and refused namespaces are not reported, and
+    /// setns only at the next fork.
     #[arg(long, help_heading = "Kernel")]
     pub syscall_hooks: bool,
 
     /// Size of the kernel's ring buffer: a power of two.
     ///
-    /// Like 64K or 16M. Only events of namespaces and their inits go through it.
+    /// Like 64K or 16M. Only events about namespaces and their inits go through it.
     #[arg(long, help_heading = "Kernel", value_name = "SIZE", default_value = "1M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Ask Docker's and Podman's daemons for names that their files do not have.
+    /// Ask Docker's and Podman's daemons for container names that are not in their files.
     ///
-    /// Through their sockets: such as for containers of a daemon with a data folder of its own.
+    /// Through their sockets, for example for a daemon with its own data directory.
     #[arg(long, help_heading = "Advanced")]
     pub runtime_api: bool,
 
-    /// Count the runs of BPF programs and their time, for own metrics.
+    /// Count the runs of BPF programs and their time, for more metrics.
     ///
-    /// Costs all BPF programs of the machine 20 to 30 ns a run, and needs CAP_SYS_ADMIN at the start.
+    /// Adds 20 to 30 ns to each run of any BPF program on the host, and needs CAP_SYS_ADMIN at the start.
     #[arg(long, help_heading = "Advanced")]
     pub bpf_stats: bool,
 
-    /// How log lines are written to stderr.
+    /// Format of log lines on stderr.
     #[arg(long, help_heading = "Output", value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
@@ -80,29 +82,33 @@ pub struct AgentArgs {
     #[arg(long, help_heading = "Output", value_name = "LEVEL", value_enum, default_value = "info")]
     pub log_level: AgentLogLevel,
 
-    /// From when on something is a finding (pidns_findings).
+    /// Log only errors, like --log-level error.
+    #[arg(short, long, help_heading = "Output", hide_short_help = true, conflicts_with = "log_level")]
+    pub quiet: bool,
+
+    /// Thresholds of findings (pidns_findings).
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Levels of the agent's own log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AgentLogLevel {
-    /// What went wrong.
+    /// Errors.
     Error,
-    /// What may be wrong.
+    /// Possible problems.
     Warn,
-    /// What happens seldom.
+    /// Rare events.
     Info,
-    /// Each refused client, and the like.
+    /// Details, such as each refused client.
     Debug,
 }

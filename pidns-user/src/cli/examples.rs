@@ -1,38 +1,35 @@
-//! Examples of each command, for its help and its man page.
+//! Examples of each command, for the help and the man pages.
 
-/// A command line, and what it does.
+/// A command line and its purpose.
 pub(super) type Example = (&'static str, &'static str);
 
-/// The examples of a command; of the program itself for any other name.
+/// The examples of a command; for any other name, those of the program.
 pub(super) fn of(command: &str) -> &'static [Example] {
     match command {
         "trace" => &[
-            ("pidns-trace trace -c web", "what happens in the container web"),
+            ("pidns-trace trace -c web", "events of the container web"),
             (
                 "pidns-trace trace -e 'init.*' -e 'init exit' -e 'fork failed'",
-                "signals to PID 1, its end, and forks that are refused",
+                "signals to PID 1, its end, and refused forks",
             ),
-            (
-                "pidns-trace trace -e exec --args --duration 30s",
-                "programs that are started, with their arguments",
-            ),
-            ("pidns-trace trace --findings", "and what goes wrong"),
+            ("pidns-trace trace -e exec --args --duration 30s", "started programs with their arguments"),
+            ("pidns-trace trace --findings", "with findings"),
         ],
         "record" => &[
             ("pidns-trace record night.ndjson.zst --duration 8h", "one night, compressed"),
-            ("pidns-trace explain web --from night.ndjson.zst", "what became of the container web in it"),
+            ("pidns-trace explain web --from night.ndjson.zst", "the history of the container web in it"),
         ],
         "replay" => &[
-            ("pidns-trace replay night.ndjson.zst -c web", "what happened in the container web"),
+            ("pidns-trace replay night.ndjson.zst -c web", "events of the container web"),
             ("pidns-trace replay night.ndjson.zst -e all -o json", "everything, for programs"),
             ("pidns-trace replay night.ndjson.zst --speed 10", "ten times as fast as it happened"),
         ],
         "tree" => &[
-            ("pidns-trace tree", "all namespaces of this machine"),
-            ("pidns-trace tree web --watch 1s", "those of the container web, every second"),
+            ("pidns-trace tree", "all namespaces of this host"),
+            ("pidns-trace tree web --watch 1s", "the namespaces of the container web, every second"),
             (
                 "pidns-trace tree --from night.ndjson.zst --at +10m",
-                "as it was ten minutes after the recording began",
+                "the state ten minutes after the start of the recording",
             ),
             ("pidns-trace tree -o dot | dot -Tsvg", "as a picture"),
         ],
@@ -44,18 +41,18 @@ pub(super) fn of(command: &str) -> &'static [Example] {
         "pid" => &[
             ("pidns-trace pid 48213", "a PID of the host, at every level"),
             ("pidns-trace pid 7 --in web", "which process is 7 in the container web"),
-            ("pidns-trace pid 48213 --to web", "what it is there"),
+            ("pidns-trace pid 48213 --to web", "the PID of 48213 in the container web"),
         ],
         "explain" => &[
-            ("pidns-trace explain web", "all that is known of the container web"),
-            ("pidns-trace explain web --from night.ndjson.zst", "with what happened to it"),
+            ("pidns-trace explain web", "everything that is known about the container web"),
+            ("pidns-trace explain web --from night.ndjson.zst", "with its history"),
         ],
         "findings" => &[
-            ("pidns-trace findings", "what is wrong now"),
+            ("pidns-trace findings", "current problems"),
             ("pidns-trace findings web --for 30s", "in the container web, after a longer watch"),
             (
                 "pidns-trace findings --watch --fail-on critical",
-                "go on; exit code 1 for what is critical alone",
+                "watch until Ctrl-C; exit code 1 only for critical findings",
             ),
         ],
         "agent" => &[
@@ -67,7 +64,7 @@ pub(super) fn of(command: &str) -> &'static [Example] {
         ],
         "check" => &[
             ("pidns-trace check", "this kernel, and these privileges"),
-            ("pidns-trace check --btf vmlinux-6.1.btf", "another kernel, by its types alone"),
+            ("pidns-trace check --btf vmlinux-6.1.btf", "another kernel, by its BTF only"),
             ("pidns-trace check -o json", "for a report"),
         ],
         "completions" => &[
@@ -82,34 +79,34 @@ pub(super) fn of(command: &str) -> &'static [Example] {
             ("pidns-trace man /usr/local/share/man/man1", "install all pages"),
         ],
         _ => &[
-            ("pidns-trace", "what happens, live"),
+            ("pidns-trace", "live events"),
             (
                 "pidns-trace -c web -e 'init.*' -e 'init exit'",
                 "which process ended the container web, and how",
             ),
-            ("pidns-trace tree", "what there is"),
+            ("pidns-trace tree", "all namespaces"),
             ("pidns-trace pid 7 --in web", "which process is 7 in the container web"),
-            ("pidns-trace findings", "what is wrong"),
+            ("pidns-trace findings", "problems"),
             ("pidns-trace -q -o json > events.ndjson", "for programs"),
         ],
     }
 }
 
-/// The exit codes of the program.
+/// Exit codes of the program.
 pub(super) const EXIT_CODES: [(&str, &str); 7] = [
     ("0", "done, also after Ctrl-C"),
     (
         "1",
-        "there is no such process, namespace or container (tree, ps, pid, explain), or something is wrong (findings)",
+        "there is no such process, namespace or container (tree, ps, pid, explain), or there is a finding (findings)",
     ),
     ("2", "usage or I/O error"),
     ("3", "a privilege is missing"),
     ("4", "this kernel lacks something"),
     ("5", "events were lost, and --strict was given"),
-    ("130", "a second Ctrl-C or SIGTERM cut the end off, as the output was not read for a second"),
+    ("130", "a second Ctrl-C or SIGTERM ended the program before all output was written"),
 ];
 
-/// The examples as the end of a help.
+/// The examples as the last part of a help text.
 pub(super) fn help(command: &str) -> String {
     let lines = of(command).iter().map(|(line, what)| format!("  {line}\n      {what}\n"));
     format!("Examples:\n{}", lines.collect::<String>()).trim_end().to_owned()

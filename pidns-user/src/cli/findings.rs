@@ -11,19 +11,23 @@ use super::{
     thresholds::ThresholdArgs,
     values::{hook_set, parse_duration},
 };
-use crate::{event::finding::Severity, kernel::hooks::HookSet};
+use crate::{
+    event::finding::Severity,
+    kernel::hooks::HookSet,
+    output::{fields::Fields, table::Field},
+};
 
-/// Size of the kernel's ring buffer, bytes: the default of a stream.
+/// Default size of a stream's ring buffer, bytes.
 const RING_SIZE: u32 = 4 << 20;
 
-/// [`Severity`] as the command line has it.
+/// [`Severity`] on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SeverityName {
     /// Any finding.
     Info,
-    /// Those that do harm, or will.
+    /// Findings that do harm or will do harm.
     Warning,
-    /// Those that keep a service from working, or will within minutes.
+    /// Findings that keep a service from working, or will within minutes.
     Critical,
 }
 
@@ -38,41 +42,53 @@ fn severity() -> impl TypedValueParser<Value = Severity> {
 /// Options of `findings`.
 #[derive(Clone, Debug, Args)]
 pub struct FindingsArgs {
-    /// Only what is about this namespace, or container, and those below it.
+    /// Only findings about this namespace or container, and those nested in it.
     ///
-    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container. What its /proc shows
-    /// is checked only where a TARGET is given.
+    /// An inode number (4026532847 or pid:[4026532847]), a PID on the host, a path like /proc/PID/ns/pid, or the name,
+    /// pod or id (its beginning is enough) of a container. With a TARGET, the namespace that its /proc shows is checked
+    /// too.
     pub target: Option<String>,
 
-    /// Go on until Ctrl-C: a line when something is found, has changed, or is over.
+    /// Watch until Ctrl-C: print a line when a finding is opened, changes or is closed.
     #[arg(long, conflicts_with = "from")]
     pub watch: bool,
 
-    /// Watch for this long before saying what is wrong.
+    /// With --watch: omit the table's heading.
+    #[arg(long, help_heading = "Output", requires = "watch")]
+    pub no_headers: bool,
+
+    /// With --watch: columns, like time,event,detail; +uid adds to the default columns.
+    ///
+    /// The columns of the live stream: time, event, ns, level, pids, pid, ppid, uid, comm, container, detail.
+    #[arg(long, help_heading = "Output", value_name = "FIELDS", requires = "watch")]
+    pub fields: Option<Fields<Field>>,
+
+    /// How long to watch before reporting.
     ///
     /// Refusals, signals and deaths are seen only while it watches.
     #[arg(long = "for", value_name = "TIME", default_value = "2s", value_parser = parse_duration, conflicts_with = "watch")]
     pub watch_for: Duration,
 
-    /// End with exit code 1 only if something is at least this severe.
+    /// Exit with code 1 only for a finding that is at least this severe.
     #[arg(long, value_name = "SEVERITY", value_parser = severity(), default_value = "info")]
     pub fail_on: Severity,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: SnapshotOutput,
 
-    /// How it is laid out.
+    /// Layout of the output.
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Print nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Which kernel hooks to use: auto, function, tracepoint.
+    /// Kernel hooks to use: auto, function, tracepoint.
     ///
-    /// Functions (fentry, fexit) report more, more exactly; tracepoints are there on every kernel.
+    /// Function hooks (fentry, fexit) report more facts, and report them more exactly. Tracepoints exist on every
+    /// kernel.
     #[arg(long, help_heading = "Kernel", value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
@@ -80,13 +96,13 @@ pub struct FindingsArgs {
     #[command(flatten)]
     pub past: SourceArgs,
 
-    /// From when on something is a finding.
+    /// Thresholds of findings.
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
 }
 
 impl FindingsArgs {
-    /// How the kernel side works for it.
+    /// Options of the kernel side for it.
     pub fn kernel(&self) -> Kernel {
         Kernel {
             args: false,

@@ -1,7 +1,8 @@
-//! The command line: its arguments, and their values checked.
+//! The command line: arguments and the validation of their values.
 
 mod agent;
 mod arguments;
+mod errors;
 mod examples;
 mod findings;
 mod generate;
@@ -32,12 +33,13 @@ use crate::kernel::hooks::HookSet;
 
 /// See Linux PID namespaces being created, joined and destroyed.
 ///
-/// With every process's PID at every level. Without a command it streams what happens, live, until Ctrl-C: namespaces being created (clone, clone3, unshare)
-/// and joined (setns), their processes, signals that an init ignores, and what happens when an init dies.
+/// It also shows every process's PID at every level. Without a command it streams events live until Ctrl-C: creations
+/// of namespaces (clone, clone3, unshare), joins (setns), their processes, signals that an init ignores, and the end of
+/// an init with its consequences.
 #[derive(Debug, Parser)]
 #[command(name = "pidns-trace", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; the live stream when left out.
+    /// The command; without one, the live stream.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Options of the live stream.
@@ -46,36 +48,46 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The arguments of this process. Ends the process with help, or with an error, where they ask for that.
+    /// The arguments of this process. For help or on an error, ends the process with the text.
     pub fn of_command_line() -> Self {
         Self::of(env::args_os().collect()).unwrap_or_else(|error| error.exit())
     }
 
-    /// The same of these arguments, the program's name first.
+    /// Parses these arguments; the program's name is the first.
     ///
     /// # Errors
-    /// They mean nothing, or ask for help.
+    ///
+    /// The arguments are invalid, or request help.
     pub fn of(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
         let mut definition = definition();
         let arguments = arguments::in_order(arguments, |word| definition.find_subcommand(word).is_some());
-        let matches = definition.try_get_matches_from_mut(arguments)?;
+        let command = arguments.get(1).and_then(|word| word.to_str().map(str::to_owned));
+        let command = command.filter(|word| definition.find_subcommand(word).is_some());
+        let matches = definition
+            .try_get_matches_from_mut(arguments)
+            .map_err(|error| errors::explained(error, command.as_deref(), &mut definition))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
     }
 }
 
-/// Options of the stream that the short help of the program shows; `pidns-trace trace -h` has the others.
+/// Options of the stream in the program's short help; `pidns-trace trace -h` shows the others.
 const FIRST_OPTIONS: [&str; 10] =
     ["events", "namespaces", "containers", "pids", "comms", "levels", "duration", "count", "output", "quiet"];
 
-/// The command line with all that its help has: examples, and exit codes.
+/// The definition of the command line, with examples and exit codes for the help.
 fn definition() -> clap::Command {
     let program = Cli::command();
     let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let program = names.iter().fold(program, |program, name| {
         program.mut_subcommand(name, |command| {
-            command.after_long_help(examples::help(name)).after_help("--help has more options, and examples.")
+            let has_filters = matches!(name.as_str(), "trace" | "replay");
+            command.after_long_help(examples::help(name)).after_help(match has_filters {
+                true => "Filters can be repeated. --help shows more options and examples.",
+                false => "--help shows more options and examples.",
+            })
         })
     });
+    let program = program.mut_subcommand("replay", of_a_recording);
     let is_first = |id: &str| FIRST_OPTIONS.contains(&id);
     let program = program.mut_args(|option| match is_first(option.get_id().as_str()) {
         true => option,
@@ -84,102 +96,129 @@ fn definition() -> clap::Command {
     let codes: String =
         examples::EXIT_CODES.iter().map(|(code, what)| format!("  {code:<3}  {what}\n")).collect();
     program
-        .after_help("More options: pidns-trace trace -h. Examples: --help. Why it does not run: pidns-trace check.")
+        .mut_arg("output", |option| option.hide_default_value(true))
+        .after_help(
+            "Filters can be repeated. More options: pidns-trace trace -h. Examples: --help. If it does not run: pidns-trace check.",
+        )
         .after_long_help(format!(
             "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` shows what this kernel allows.\n\n\
-             Different filters must all match; of one that is given more than once, one match is enough.\n\n\
+             Different filters must all match; if one is given several times, one match is enough.\n\n\
              Exit codes:\n{codes}\n{}",
             examples::help("")
         ))
 }
 
+/// Filters mean something else in a recording than on this host.
+fn of_a_recording(replay: clap::Command) -> clap::Command {
+    replay
+        .mut_arg("namespaces", |option| {
+            option
+                .value_name("NUMBER")
+                .help("Only the namespace with this number, and those nested in it")
+                .long_help(
+                    "Only the namespace with this inode number and those nested in it.\n\n\
+                     4026532847 or pid:[4026532847], as `pidns-trace tree --from FILE` prints it; `pidns-trace pid PID --from FILE` \
+                     prints those of a process.",
+                )
+        })
+        .mut_arg("containers", |option| {
+            option.long_help(
+                "Only this container: its name, pod, or id.\n\n\
+                 Containers that ran inside it are shown too. A pod can be namespace/pod; the beginning of an id is enough. An \
+                 event belongs to the container of its namespace's PID 1, even if only later events name that container.",
+            )
+        })
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Stream what happens to PID namespaces, live (this is the default).
+    /// Stream events of PID namespaces live (the default command).
     Trace(TraceArgs),
-    /// Store what happens in a file that `replay` and --from read.
+    /// Store events in a file that `replay` and --from read.
     ///
-    /// With what exists at its start. Everything is stored: what is shown of it is chosen when it is read. After a loss a new snapshot is taken, and the
-    /// corrections are stored too.
+    /// The file starts with the existing namespaces and processes. Everything is stored; filters apply when the file is
+    /// read. After a loss a new snapshot is taken, and its corrections are stored too.
     Record(RecordArgs),
-    /// Print a recording as the live stream would have been.
+    /// Print a recording like the live stream.
     ///
-    /// With the same filters and views.
+    /// Filters and views are the same.
     ///
-    /// A TARGET of --ns is an inode number here: namespaces are those of the recording, not of this machine. Of a file that
-    /// is damaged or cut off, all that stands before the damage is printed; then it ends with 2.
+    /// If the file is damaged or cut off, everything before the damage is printed, and the exit code is 2.
     Replay(ReplayArgs),
-    /// Show the namespaces that exist, each below its parent, and what holds them.
+    /// Show the namespaces as a tree, and what keeps them alive.
     ///
-    /// A namespace lives for as long as anything refers to it. One without processes is shown with what keeps it alive: a
-    /// process that has it open (fd), a mount, a process whose children go there, a namespace in it. Searched are
-    /// the files of all processes and the mounts of all mount namespaces that have a process.
+    /// A namespace lives as long as anything refers to it. A namespace without processes is shown with its holders: a
+    /// process that has it open (fd), a mount, a process whose children will be born in it, a nested namespace. The
+    /// search covers the files of all processes and the mounts of all mount namespaces that contain a process.
     Tree(TreeArgs),
-    /// List processes with their PID at every level, and how they got in.
+    /// List processes with their PID at every level.
     ///
-    /// PIDS reads from the host inwards: 27310 → 2 is 27310 on the host and 2 in its namespace. S is the state as ps(1)
-    /// has it, of the first thread; Z is a zombie, which has ended and was not reaped by its parent. ENTRY is empty for
-    /// who was born in the namespace; who was not has a parent outside, which the namespace cannot see.
+    /// It also shows how they entered. PIDS reads from the host inwards: 27310 → 2 is 27310 on the host and 2 in its
+    /// namespace. S is the state of the first thread, as in ps(1); Z is a zombie, which has ended and is not reaped by
+    /// its parent yet. ENTRY is empty for a process that was born in its namespace. Other processes have a parent
+    /// outside, which is invisible in the namespace.
     Ps(PsArgs),
-    /// Translate a PID: which process it is, and what it is at every level.
+    /// Translate a PID: which process it is, and its PID at every level.
     ///
-    /// A process has a PID in its own namespace and in each one above, and none further in or beside: there it is
-    /// invisible, and this ends with exit code 1.
+    /// A process has a PID in its own namespace and in all its ancestors. In all other namespaces it is invisible; then
+    /// the exit code is 1.
     Pid(PidArgs),
-    /// Explain a namespace, process or container: all that is known, in sentences.
+    /// Explain a namespace, process or container in sentences.
     ///
-    /// Of a namespace: how far it has come, what it is in, who owns it, its container, its PID 1, its processes, zombies
-    /// with who must reap them, who joined it and from where, what is in it, and what keeps it alive. Of a process: its PID
-    /// at every level, its parent (which its namespace cannot see, where it joined from outside), how it got in, its
-    /// children and where they go, who must reap it.
+    /// For a namespace: its state, ancestors, owner, container, PID 1, processes, zombies and the processes that must
+    /// reap them, joined processes and their origin, nested namespaces, and holders. For a process: its PID at every
+    /// level, its parent (invisible in its namespace if it joined from outside), how it entered, its children and where
+    /// they are born, and the process that must reap it.
     ///
-    /// A namespace begins with its PID 1, which adopts its orphans and must reap them. When it ends the kernel kills
-    /// all processes in the namespace, and no process can fork there any more; the namespace itself stays for as long as
-    /// anything refers to it.
+    /// A namespace begins with its PID 1, which adopts the namespace's orphans and must reap them. When PID 1 ends, the
+    /// kernel kills all processes in the namespace, and no process can be forked into it any more. The namespace itself
+    /// exists as long as anything refers to it.
     ///
-    /// With --from it shows the history in the recording up to a moment, in order: who made it, signals to its PID 1, who
-    /// joined, how it ended. Targets that had ended by then are shown too.
+    /// With --from it also shows the history in the recording up to a moment: the creator, signals to PID 1, joins, the
+    /// end. Objects that were gone by then can be explained too.
     Explain(ExplainArgs),
-    /// Show what is wrong: zombies, hanging teardowns, killed PID 1s, limits.
+    /// Show problems: zombies, hanging teardowns, killed PID 1s, limits.
     ///
-    /// Zombies that nothing reaps, ends that hang, who killed PID 1, limits that are reached. It watches for 2 seconds (--for), reads the state of the host, and prints its findings: since when, the facts that prove it, each
-    /// with its source, and the command to run next. What happens seldom (a signal that PID 1 ignored, a fork that was refused)
-    /// is seen only while it watches: --watch goes on, the agent does so always, and a recording has it (--from). Exit code 1:
-    /// something is wrong. docs/findings.md describes each finding.
+    /// It watches for 2 seconds (--for), reads the state of the host, and prints its findings: how long each has
+    /// existed, the facts that prove it with their sources, and the commands to run next. Rare events (a signal that
+    /// PID 1 ignored, a refused fork) are only seen while it watches: --watch continues, the agent always watches, and
+    /// a recording contains them (--from). Exit code 1: there are findings. docs/findings.md describes each finding.
     Findings(FindingsArgs),
     /// Serve metrics for Prometheus, until SIGTERM or Ctrl-C.
     ///
-    /// It counts forks, execs and ends of processes in the kernel, so that a machine that is busy pays next to nothing for
-    /// it, and follows namespaces and their inits by events. /metrics has the metrics (docs/metrics.md), / links to all
-    /// pages, /readyz answers 200 after the first snapshot, /status shows which hooks run, what is unseen and what was lost. dashboards/ has Grafana dashboards and alerts.
+    /// The kernel side counts forks, execs and exits of processes, so the cost on a busy host is small. Namespaces and
+    /// their inits are followed by events. /metrics has the metrics (docs/metrics.md), / links to all pages, /readyz
+    /// answers 200 after the first snapshot, /status shows the attached hooks, missing information and losses.
+    /// dashboards/ has Grafana dashboards and alerts.
     ///
-    /// After the start it gives up all privileges but those for reading /proc and BPF maps. SIGHUP reads --web.config.file
-    /// again. Under systemd it reports when it is ready, and answers its watchdog.
+    /// After the start it drops all privileges except those for reading /proc and BPF maps. SIGHUP reloads
+    /// --web.config.file. Under systemd it reports when it is ready, and answers the watchdog.
     Agent(AgentArgs),
     /// Show what this kernel and these privileges allow.
     ///
-    /// A line for each hook, and what to do about each gap.
+    /// It prints a line for each hook, and a remedy for each gap.
     ///
-    /// A gap is something that stays unseen, or is seen less exactly; with gaps the stream runs all the same.
+    /// A gap is information that is missing or less exact; the stream runs with gaps too.
     ///
-    /// Exit codes: 0 the stream runs, gaps or not; 2 the output cannot be written, or FILE not be read; 3 a privilege is missing;
-    /// 4 this kernel lacks something, or FILE is no kernel's BTF.
+    /// Exit codes: 0 the stream runs, with or without gaps; 2 the output cannot be written, or FILE cannot be read; 3 a
+    /// privilege is missing; 4 this kernel lacks something, or FILE is not the BTF of a kernel.
     Check(CheckArgs),
-    /// Print the script that completes this program's arguments in a shell.
+    /// Print the completion script of a shell.
     ///
-    /// It needs no privilege. For bash, in this shell: source <(pidns-trace completions bash)
+    /// The script completes this program's arguments. It needs no privilege. For bash, in this shell: source
+    /// <(pidns-trace completions bash)
     Completions(CompletionsArgs),
-    /// Print the man page, or write the man pages of all commands into a folder.
+    /// Print the man page, or write all man pages to a directory.
     ///
-    /// It needs no privilege. To read the page: pidns-trace man | man -l -
+    /// There is a page for each command. It needs no privilege. To read the page: pidns-trace man | man -l -
     Man(ManArgs),
 }
 
 /// The form of the output of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CheckOutput {
-    /// For people: a line for each check, and below a gap what to do about it.
+    /// For people: one line per check, and a remedy below each gap.
     Table,
     /// For programs: one JSON document (docs/check.md).
     Json,
@@ -192,23 +231,23 @@ pub struct CheckArgs {
     #[arg(long, help_heading = "Kernel", value_name = "SET", value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
-    /// Judge another kernel by its BTF alone: a copy of its /sys/kernel/btf/vmlinux.
+    /// Check another kernel by its BTF only: a copy of its /sys/kernel/btf/vmlinux.
     ///
-    /// Needs no privilege and loads nothing. It shows which hooks would fit, and what of the kernel's structures is not
-    /// there; not whether that kernel takes the hooks: one in lockdown refuses fentry and fexit, and one may have
-    /// no place to hook a function that it inlines (EBUSY).
+    /// Needs no privilege and loads nothing. It shows which hooks fit and which parts of the kernel's structures are
+    /// missing. It cannot show whether that kernel accepts the hooks: in lockdown it refuses fentry and fexit, and a
+    /// function that it inlines may not be attachable (EBUSY).
     #[arg(long, help_heading = "Kernel", value_name = "FILE")]
     pub btf: Option<PathBuf>,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: CheckOutput,
 
-    /// Print nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// How it is laid out.
+    /// Layout of the output.
     #[command(flatten)]
     pub screen: ScreenArgs,
 }
@@ -223,13 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_each_command_is_its_own() {
+    fn help_of_each_command_describes_its_options() {
         let mut cli = definition();
         let stream = cli.render_long_help().to_string();
         for words in [
             "130",
             "not exact",
-            "the name is that of the moment",
+            "the name at the time of the event counts",
             "--level 0 shows",
             "must all match",
             "which process ended the container web",
@@ -238,12 +277,14 @@ mod tests {
             assert!(flat.contains(&words.to_lowercase()), "{words:?}: {stream}");
         }
         let check = cli.find_subcommand_mut("check").unwrap().render_long_help().to_string();
-        assert!(check.contains("docs/check.md") && !check.contains("a line an event"), "{check}");
+        assert!(check.contains("docs/check.md") && !check.contains("one line per event"), "{check}");
         for (command, words) in [
             ("tree", "--watch 500ms"),
             ("tree", "the whole `ns` for any of ns, container, up, level, parent and owner"),
             ("ps", "docs/snapshots.md#fields"),
-            ("pid", "a PID is seen from its own namespace and from those around it"),
+            ("replay", "--ns <NUMBER>"),
+            ("replay", "even if only later events name that container"),
+            ("pid", "a PID is visible in its own namespace and in the ancestors"),
         ] {
             let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
             let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -252,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn another_kernel_is_judged_for_a_set_of_hooks() {
+    fn check_takes_another_kernels_btf_and_a_set_of_hooks() {
         let cli =
             Cli::try_parse_from(["pidns-trace", "check", "--hooks", "tracepoint", "--btf", "f"]).unwrap();
         let Some(Command::Check(CheckArgs { hooks: HookSet::Tracepoint, btf: Some(file), .. })) = cli.command
@@ -267,6 +308,81 @@ mod tests {
     }
 
     #[test]
+    fn quiet_is_an_option_of_every_command() {
+        for line in [
+            "-q",
+            "-q trace",
+            "-q record f",
+            "-q replay f",
+            "-q tree",
+            "-q ps",
+            "-q pid 1",
+            "-q explain 1",
+            "-q findings",
+            "-q agent",
+            "-q check",
+            "-q completions bash",
+            "-q man",
+        ] {
+            if let Err(error) = Cli::of(quoted(&format!("pidns-trace {line}"))) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_of_other_commands_is_refused_without_a_wrong_tip() {
+        let refused = |line: &str| match Cli::of(quoted(&format!("pidns-trace {line}"))) {
+            Ok(cli) => panic!("{line}: {cli:?}"),
+            Err(error) => error.to_string(),
+        };
+        for line in [
+            "--from f",
+            "--from=f -e all",
+            "--at +5s",
+            "--from f replay",
+            "--from f replay f",
+            "--from f record f",
+        ] {
+            let error = refused(line);
+            assert!(error.contains("pidns-trace replay FILE") && !error.contains("tip:"), "{line}: {error}");
+        }
+        for (line, option) in [
+            ("-o json agent", "'-o'"),
+            ("--from f agent", "'--from'"),
+            ("--from f check", "'--from'"),
+            ("--fields pid explain 1", "'--fields'"),
+            ("--watch 1s", "'--watch'"),
+        ] {
+            let error = refused(line);
+            assert!(error.contains(&format!("unexpected argument {option}")), "{line}: {error}");
+            assert!(!error.contains("tip:"), "{line}: {error}");
+        }
+        assert!(refused("--fron f tree").contains("tip:"), "a misspelt option gets one");
+    }
+
+    #[test]
+    fn a_time_of_watch_has_a_unit_and_findings_takes_none() {
+        let refused = |line: &str| Cli::of(quoted(&format!("pidns-trace {line}"))).unwrap_err().to_string();
+        for line in ["findings --watch 1s", "findings --watch=1s", "--watch 1s findings"] {
+            let error = refused(line);
+            assert!(error.contains("takes no time") && error.contains("--for 10s"), "{line}: {error}");
+        }
+        for line in ["ps --watch 1", "tree --watch 0.5 web"] {
+            assert!(refused(line).contains("with its unit"), "{line}");
+        }
+        for line in [
+            "ps --watch 4026532178",
+            "ps 1 --watch",
+            "findings --watch web",
+            "findings --watch --no-headers --fields time",
+        ] {
+            Cli::of(quoted(&format!("pidns-trace {line}"))).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(refused("findings --no-headers").contains("--watch"), "only its lines have a heading");
+    }
+
+    #[test]
     fn the_stream_is_the_default_command() {
         let cli = Cli::try_parse_from(["pidns-trace", "-e", "all", "-o", "json"]).unwrap();
         assert!(cli.command.is_none());
@@ -278,9 +394,15 @@ mod tests {
 
     #[test]
     fn the_short_help_of_each_command_fits_one_screen() {
-        let mut cli = definition().term_width(100);
+        let mut cli = definition().term_width(80);
         cli.build();
-        let length = |command: &mut clap::Command| command.render_help().to_string().lines().count();
+        let length = |command: &mut clap::Command| {
+            let help = command.render_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+            help.lines().count()
+        };
         let program = length(&mut cli);
         assert!(program <= 40, "{program} lines: {}", cli.render_help());
         for command in cli.get_subcommands_mut() {
@@ -290,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn long_help_has_headings_and_examples_that_can_be_run() {
+    fn long_help_has_headings_and_valid_examples() {
         let mut cli = definition();
         cli.build();
         let help = cli.find_subcommand_mut("trace").unwrap().render_long_help().to_string();
@@ -302,7 +424,7 @@ mod tests {
         for name in names.iter().map(String::as_str).chain([""]).filter(|name| *name != "help") {
             assert!(!examples::of(name).is_empty());
             for (line, _) in examples::of(name) {
-                // What follows is the shell's.
+                // The rest of the line is for the shell.
                 let line = line.split(['|', '>']).next().unwrap_or_default();
                 let words = quoted(line);
                 let parsed = Cli::of(words).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -314,7 +436,7 @@ mod tests {
         }
     }
 
-    /// The arguments of a line, as a shell splits it.
+    /// Splits a line into arguments like a shell.
     fn quoted(line: &str) -> Vec<OsString> {
         let parts = line.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
             0 => part.split_whitespace().map(OsString::from).collect(),
@@ -324,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_options_stand_before_or_after_the_command() {
+    fn shared_options_work_before_and_after_the_command() {
         let parse = |line: &str| Cli::of(line.split(' ').map(OsString::from).collect()).unwrap();
         for line in ["pidns-trace -q -o json --from f ps web", "pidns-trace ps web -q -o json --from f"] {
             let Some(Command::Ps(args)) = parse(line).command else { panic!("{line}") };

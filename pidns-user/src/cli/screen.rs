@@ -1,25 +1,25 @@
-//! How views for people are laid out: options of every command that has one.
+//! Layout of output for people: options shared by many commands.
 
 use clap::{Args, ColorChoice};
 
-/// How a view for people is laid out.
+/// Layout of output for people.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct ScreenArgs {
-    /// Leave nothing out and shorten nothing, however narrow the terminal.
+    /// Omit and shorten nothing, even on a narrow terminal.
     ///
-    /// On a terminal a table shows what fits: columns give way by their importance, and long texts are shortened (…). A pipe or a
-    /// file gets all.
+    /// On a terminal a table shows what fits: less important columns are omitted, and long texts are shortened (…). A
+    /// pipe or a file gets everything.
     #[arg(long)]
     pub wide: bool,
 
-    /// Colours: auto is on a terminal only, and off with NO_COLOR set.
+    /// Colours; auto: only on a terminal, without NO_COLOR.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
 }
 
 impl ScreenArgs {
-    /// Whether there are to be colours, in what a terminal shows or something else does.
+    /// Whether to use colours, on a terminal or on another output.
     pub fn has_colour(&self, is_terminal: bool) -> bool {
         match self.color {
             ColorChoice::Always => true,

@@ -1,4 +1,4 @@
-//! Arguments of the commands that show what exists: `tree`, `ps`, `pid`, `explain`.
+//! Arguments of the commands that show a state: `tree`, `ps`, `pid`, `explain`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::output::{
 };
 use crate::source::replay::Until;
 
-/// The form of a snapshot.
+/// Output format of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SnapshotOutput {
     /// For people.
@@ -22,7 +22,7 @@ pub enum SnapshotOutput {
     Json,
 }
 
-/// The form of `tree`.
+/// Output format of `tree`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TreeOutput {
     /// For people.
@@ -33,33 +33,33 @@ pub enum TreeOutput {
     Dot,
 }
 
-/// The source: this machine now, or a recording.
+/// The source: this host now, or a recording.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Recording")]
 pub struct SourceArgs {
-    /// Read this recording (made by `record`) in place of the kernel.
+    /// Read this recording (made by `record`) instead of the kernel.
     ///
-    /// FILE is - for standard input (not of `explain`, which reads it twice). TARGET is a namespace's inode number, a PID of the host,
-    /// or a container's name, pod or id in it.
+    /// FILE is - for standard input (not for `explain`, which reads it twice). TARGET is the inode number of a
+    /// namespace, a PID on the host, or the name, pod or id of a container in the recording.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
 
-    /// The moment of it: 2026-11-23T14:03:07Z, or +30s from its start.
+    /// The moment in the recording: 2026-11-23T14:03:07Z, or +30s from its start.
     ///
     /// Without it: its end.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
     pub at: Option<Until>,
 
-    /// Ask Docker's and Podman's daemons, through their sockets, for container names that their files do not have.
+    /// Ask Docker's and Podman's daemons, through their sockets, for container names that are not in their files.
     #[arg(long, help_heading = "Advanced", hide_short_help = true, conflicts_with = "from")]
     pub runtime_api: bool,
 }
 
-/// How far back those that are gone are remembered.
+/// Memory of gone objects.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Memory {
-    /// How many of the processes, and of the namespaces, that were gone by then are remembered: the last ones. (Those that went
-    /// before are found at an earlier moment, too: --at.) [default: 10000]
+    /// How many gone processes, and how many gone namespaces, to remember: the last ones. (An earlier moment, --at,
+    /// shows earlier ones too.) [default: 10000]
     #[arg(long, help_heading = "Advanced", hide_short_help = true, value_name = "N", requires = "from")]
     pub remember: Option<usize>,
 }
@@ -67,36 +67,37 @@ pub struct Memory {
 /// Options of `tree`.
 #[derive(Clone, Debug, Args)]
 pub struct TreeArgs {
-    /// Only this namespace, or container, and what is below it.
+    /// Only this namespace or container, and those nested in it.
     ///
-    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id
-    /// (its beginning is enough) of a container.
+    /// An inode number (4026532847 or pid:[4026532847]), a PID on the host, a path like /proc/PID/ns/pid, or the name,
+    /// pod or id (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, like ns,container,zombies; +owner adds to the usual ones.
+    /// Columns, like ns,container,zombies; +owner adds to the default columns.
     ///
-    /// ns, container, image, pod, init, processes, zombies, up, level, parent, owner, detail, children. In JSON: the members that hold these; the whole `ns` for any of ns, container, up,
-    /// level, parent and owner (docs/snapshots.md#fields).
+    /// ns, container, image, pod, init, processes, zombies, up, level, parent, owner, detail, children. In JSON: the
+    /// members that contain these; the whole `ns` for any of ns, container, up, level, parent and owner
+    /// (docs/snapshots.md#fields).
     #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<forest::Field>>,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: TreeOutput,
 
-    /// Leave the table's heading out.
+    /// Omit the table's heading.
     #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
-    /// When to repeat.
+    /// Repetition.
     #[command(flatten)]
     pub repeat: Repeat,
 
-    /// How it is laid out.
+    /// Layout of the output.
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Print nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -108,43 +109,44 @@ pub struct TreeArgs {
 /// Options of `ps`.
 #[derive(Clone, Debug, Args)]
 pub struct PsArgs {
-    /// Only the processes of these namespaces, or containers, and of those below them.
+    /// Only processes of these namespaces or containers, and of those nested in them.
     ///
-    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id
-    /// (its beginning is enough) of a container.
+    /// An inode number (4026532847 or pid:[4026532847]), a PID on the host, a path like /proc/PID/ns/pid, or the name,
+    /// pod or id (its beginning is enough) of a container.
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
 
     /// Sort by this field; -age has the largest first.
     ///
-    /// The names are those of --fields. Of what is not known it comes last.
+    /// The names are those of --fields. Processes with an unknown value come last.
     #[arg(long, help_heading = "Output", value_name = "FIELD", allow_hyphen_values = true)]
     pub sort: Option<SortBy>,
 
-    /// Columns, like pids,comm; +uid,container adds to the usual ones.
+    /// Columns, like pids,comm; +uid,container adds to the default columns.
     ///
-    /// pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm, args (which can
-    /// hold secrets; not of a recording). In JSON: the members that hold these (docs/snapshots.md#fields).
+    /// pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm, args
+    /// (they can contain secrets, and are not in recordings). In JSON: the members that contain these
+    /// (docs/snapshots.md#fields).
     #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: SnapshotOutput,
 
-    /// Leave the table's heading out.
+    /// Omit the table's heading.
     #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
-    /// When to repeat.
+    /// Repetition.
     #[command(flatten)]
     pub repeat: Repeat,
 
-    /// How it is laid out.
+    /// Layout of the output.
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Print nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -156,20 +158,21 @@ pub struct PsArgs {
 /// Options of `pid`.
 #[derive(Clone, Debug, Args)]
 pub struct PidArgs {
-    /// The PID, or several.
+    /// One or several PIDs.
     #[arg(value_name = "PID", required = true, value_parser = parse_pid_somewhere)]
     pub pids: Vec<u32>,
 
-    /// Where it is this number: a namespace or container. Without it: the host.
+    /// The namespace or container in which it has this PID. Without it: the host.
     ///
-    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host (for the namespace of that process), a path like
-    /// /proc/PID/ns/pid, or the name, pod or id of a container.
+    /// An inode number (4026532847 or pid:[4026532847]), a PID on the host (meaning the namespace of that process), a
+    /// path like /proc/PID/ns/pid, or the name, pod or id of a container.
     #[arg(long = "in", value_name = "TARGET")]
     pub target: Option<String>,
 
-    /// Only what it is in this namespace or container.
+    /// Show only its PID in this namespace or container.
     ///
-    /// A TARGET as of --in. Where it is invisible there, a message reports it, and the exit code is 1: a PID is seen from its own namespace and from those around it.
+    /// A TARGET as for --in. If the process is invisible there, a message says so, and the exit code is 1: a PID is
+    /// visible in its own namespace and in the ancestors.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
 
@@ -179,19 +182,19 @@ pub struct PidArgs {
     #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<levels::Field>>,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: SnapshotOutput,
 
-    /// Leave the table's heading out.
+    /// Omit the table's heading.
     #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
-    /// How it is laid out.
+    /// Layout of the output.
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Print nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -199,7 +202,7 @@ pub struct PidArgs {
     #[command(flatten)]
     pub past: SourceArgs,
 
-    /// What is remembered there.
+    /// Memory of gone objects.
     #[command(flatten)]
     pub memory: Memory,
 }
@@ -209,19 +212,19 @@ pub struct PidArgs {
 pub struct ExplainArgs {
     /// A namespace, a process or a container.
     ///
-    /// A namespace, by its inode number (4026532847 or pid:[4026532847]) or a path like /proc/PID/ns/pid; a process, by its
-    /// PID on the host; or a container, by its name, pod or id (its beginning is enough).
+    /// A namespace, by its inode number (4026532847 or pid:[4026532847]) or a path like /proc/PID/ns/pid; a process, by
+    /// its PID on the host; or a container, by its name, pod or id (its beginning is enough).
     pub target: String,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "text")]
     pub output: ExplainOutput,
 
-    /// How it is laid out.
+    /// Layout of the output.
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Print nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -229,12 +232,12 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub past: SourceArgs,
 
-    /// What is remembered there.
+    /// Memory of gone objects.
     #[command(flatten)]
     pub memory: Memory,
 }
 
-/// The form of `explain`.
+/// Output format of `explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExplainOutput {
     /// For people: sentences.
@@ -244,12 +247,12 @@ pub enum ExplainOutput {
     Json,
 }
 
-/// Whether to run once.
+/// Whether to repeat.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Repeat {
     /// Repeat every 2 seconds, or --watch 500ms.
     ///
-    /// Until Ctrl-C or until TARGET is gone. In JSON: a document a line.
+    /// Until Ctrl-C or until TARGET is gone. In JSON: one document per line.
     #[arg(
         long,
         help_heading = "Output",

@@ -11,46 +11,45 @@ use crate::findings::Thresholds;
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Thresholds of findings")]
 pub struct ThresholdArgs {
-    /// PID 1 has this long to reap an orphan that has ended, and ten times as long if it reaps others meanwhile
-    /// (zombies-not-reaped).
+    /// Time for PID 1 to reap an ended orphan; ten times as long if PID 1 reaps others meanwhile (zombies-not-reaped).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub zombie_age: Duration,
 
-    /// A process that leaves this many of its own children as zombies for ten times --zombie-age is a finding
+    /// A process that leaves this number of its own children as zombies for ten times --zombie-age is a finding
     /// (zombies-not-reaped).
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 5)]
     pub zombies: u64,
 
-    /// The end of a namespace may take this long (teardown-blocked).
+    /// Time that the end of a namespace may take (teardown-blocked).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub teardown_time: Duration,
 
-    /// A refusal, an ignored signal or a death is a finding for this long (namespace-dead-fork, init-ignored-signal, init-killed,
-    /// pid-exhaustion, creation-refused, member-oom-killed, children-elsewhere).
+    /// How long a refusal, an ignored signal or a death remains a finding (namespace-dead-fork, init-ignored-signal,
+    /// init-killed, pid-exhaustion, creation-refused, member-oom-killed, children-elsewhere).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     pub incident_time: Duration,
 
-    /// A limit on PIDs is nearly reached when this share of it is used (pid-exhaustion).
+    /// Share of a limit on PIDs at which it counts as nearly reached (pid-exhaustion).
     #[arg(long, hide_short_help = true, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub pids_percent: u8,
 
-    /// A namespace may be held without a process for this long (namespace-leaked).
+    /// Time that a namespace without processes may be held (namespace-leaked).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub leaked_time: Duration,
 
-    /// A process that entered by setns may run for this long where its runtime still keeps it (joined-leftover).
+    /// Time that a process that entered by setns may run while the runtime is still its parent (joined-leftover).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub joined_time: Duration,
 
-    /// A runtime's helper may outlive its namespace by this long (creator-leftover).
+    /// Time that a runtime's helper may outlive its namespace (creator-leftover).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub creator_time: Duration,
 
-    /// A process whose children go to another namespace has this long to fork one (children-elsewhere).
+    /// Time for a process to fork after its children's namespace was changed (children-elsewhere).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub elsewhere_time: Duration,
 
-    /// A namespace with this many levels left below it, or fewer, is a finding (near-depth-limit).
+    /// A namespace with this number of levels or fewer left below it is a finding (near-depth-limit).
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 4)]
     pub depth_left: u32,
 }
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_have_the_defaults_of_the_detectors() {
+    fn options_have_the_defaults_of_the_detectors() {
         let OfTest { thresholds } = OfTest::parse_from(["test"]);
         assert_eq!(Thresholds::from(thresholds), Thresholds::default());
     }

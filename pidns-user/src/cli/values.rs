@@ -1,4 +1,4 @@
-//! Values of arguments: what they may be, and the errors for others.
+//! Parses values of arguments, with helpful errors.
 
 use std::{
     fs,
@@ -21,14 +21,14 @@ use crate::{
     target::LAST_PID,
 };
 
-/// [`HookSet`] as the command line has it.
+/// [`HookSet`] on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum HookSetName {
-    /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
+    /// For each hook the form that this kernel accepts: functions, and tracepoints for the rest.
     Auto,
-    /// Functions for all that they can report; end with exit code 4 where this kernel refuses one.
+    /// Function hooks wherever they exist; exit with code 4 if this kernel refuses one.
     Function,
-    /// Tracepoints alone.
+    /// Only tracepoints.
     Tracepoint,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn parse_moment(text: &str) -> Result<Until, String> {
         None => text.parse().ok().map(Until::Time),
     };
     moment.ok_or_else(|| {
-        "give a time with its zone, like 2026-11-23T14:03:07Z, or +30s from the start".to_owned()
+        "use a time with its zone, like 2026-11-23T14:03:07Z, or +30s from the start".to_owned()
     })
 }
 
@@ -55,7 +55,7 @@ pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
-        .ok_or_else(|| "give a number above 0: 1 is as it happened".to_owned())
+        .ok_or_else(|| "use a number above 0: 1 is real time".to_owned())
 }
 
 pub(super) fn parse_pid(text: &str) -> Result<HostPid, String> {
@@ -63,33 +63,33 @@ pub(super) fn parse_pid(text: &str) -> Result<HostPid, String> {
         .ok()
         .filter(|pid| (1..=LAST_PID).contains(pid))
         .map(HostPid)
-        .ok_or_else(|| format!("give the PID of a process on the host: a number from 1 to {LAST_PID}"))
+        .ok_or_else(|| format!("use the PID of a process on the host: a number from 1 to {LAST_PID}"))
 }
 
-/// A PID as some namespace has it.
+/// A PID in some namespace.
 pub(super) fn parse_pid_somewhere(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(pid) if (1..=LAST_PID).contains(&pid) => Ok(pid),
         Ok(inum) if inum > LAST_PID => Err(format!(
-            "no PID is larger than {LAST_PID}: for the namespace {inum}, `pidns-trace ps {inum}` lists its processes, and --in \
-             {inum} takes a PID as it is there"
+            "no PID is larger than {LAST_PID}: if you mean the namespace {inum}, `pidns-trace ps {inum}` lists its processes, and --in \
+             {inum} takes a PID in it"
         )),
         _ => Err(format!(
             "a PID is a number from 1 to {LAST_PID}: `pidns-trace ps NAME` lists the processes of a container, and --in NAME \
-             takes a PID as it is there"
+             takes a PID in it"
         )),
     }
 }
 
-/// An address to listen on, with its port. Without an address it is all of the machine's, as with other exporters.
+/// An address to listen on, with its port. Without an address, all addresses of the host, as in other exporters.
 pub(super) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let advice = || {
-        "give an address and a port, like 127.0.0.1:10978 or [::1]:10978, or :10978 for all addresses"
+        "use an address and a port, like 127.0.0.1:10978 or [::1]:10978, or :10978 for all addresses"
             .to_owned()
     };
     if let Some(port) = text.strip_prefix(':') {
         let port = port.parse().map_err(|_| advice())?;
-        // A socket of IPv6 takes clients of IPv4 too.
+        // An IPv6 socket accepts IPv4 clients too.
         let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
         let all: IpAddr = if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         return Ok(SocketAddr::new(all, port));
@@ -99,13 +99,13 @@ pub(super) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     }
     let (name, port) = text.rsplit_once(':').ok_or_else(advice)?;
     let port = port.parse().map_err(|_| advice())?;
-    // The names of this machine itself. The C library's resolver would load plugins, which a static program cannot.
+    // Only the hosts file is read: the C library's resolver would load plugins, which a static program cannot.
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
     let address = address_of(name, &hosts).ok_or_else(advice)?;
     Ok(SocketAddr::new(address, port))
 }
 
-/// The address that a hosts file has for this name, of IPv4 if there is one.
+/// The address of this name in a hosts file; IPv4 is preferred.
 fn address_of(name: &str, hosts: &str) -> Option<IpAddr> {
     let mut found: Vec<IpAddr> = hosts
         .lines()
@@ -126,7 +126,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "give a time with its unit, like 30s, 500ms, 5m or 1h30m".to_owned())
+        .ok_or_else(|| "use a time with its unit, like 30s, 500ms, 5m or 1h30m".to_owned())
 }
 
 pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
@@ -142,7 +142,7 @@ pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
         .and_then(|number| number.checked_mul(unit))
         .filter(|bytes| bytes.is_power_of_two() && (least..=most).contains(bytes))
         .ok_or_else(|| {
-            format!("give a power of two from {}K to {}M, like 64K or 16M", least >> 10, most >> 20)
+            format!("use a power of two from {}K to {}M, like 64K or 16M", least >> 10, most >> 20)
         })
 }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_times_or_counted_from_the_start() {
+    fn moments_are_times_or_offsets_from_the_start() {
         assert_eq!(parse_moment("+1m30s"), Ok(Until::Elapsed(Duration::from_secs(90))));
         let time = "2026-11-23T15:03:07.5+01:00";
         assert_eq!(parse_moment(time), Ok(Until::Time("2026-11-23T14:03:07.5Z".parse().unwrap())));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_to_listen_on_can_be_all_of_the_machines_or_a_name() {
+    fn listen_address_can_be_all_addresses_or_a_name() {
         let parse = |text: &str| parse_listen_address(text).map(|address| address.to_string());
         assert_eq!(parse("127.0.0.1:10978").as_deref(), Ok("127.0.0.1:10978"));
         assert_eq!(parse("[::1]:0").as_deref(), Ok("[::1]:0"));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_to_listen_on_is_resolved_from_the_hosts_file() {
+    fn listen_name_is_resolved_from_the_hosts_file() {
         let hosts = "# 192.0.2.9 node\n::1 localhost node\n192.0.2.1\tother Node # node2\nnonsense node3\n2001:db8::1 node6";
         let found = |name: &str| address_of(name, hosts).map(|address| address.to_string());
         assert_eq!(found("node").as_deref(), Some("192.0.2.1"), "IPv4 comes first");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn pids_are_those_that_a_process_can_have() {
+    fn pids_out_of_range_are_refused() {
         let pids = |text: &str| {
             Cli::try_parse_from(["pidns-trace", "-p", text])
                 .map(|cli| cli.trace.filters.pids)

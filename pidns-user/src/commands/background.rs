@@ -1,4 +1,4 @@
-//! The process's asynchronous runtime: signals, and HTTP of the agent. It runs in a thread of its own, while something needs it.
+//! The process's asynchronous runtime, for signals and the agent's HTTP server. It has its own thread.
 
 use std::{
     io,
@@ -11,8 +11,8 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 static RUNNING: Mutex<Weak<Background>> = Mutex::new(Weak::new());
 
-/// The runtime. Its thread has ended when the last one who has it is gone: a thread keeps the capabilities that its process had
-/// when it was started, and loading BPF programs wants no other thread.
+/// The runtime. Its thread ends with the last user. It must not outlive them, because a thread keeps the capabilities
+/// that the process had at its start, and loading BPF programs needs a process with a single thread.
 #[derive(Debug)]
 pub(crate) struct Background {
     handle: Handle,
@@ -21,7 +21,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// The one that runs, or a new one.
+    /// The running runtime, or a new one.
     pub(crate) fn get() -> io::Result<Arc<Self>> {
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(background) = running.upgrade() {
@@ -33,21 +33,21 @@ impl Background {
     }
 
     fn start() -> io::Result<Self> {
-        // Where too few descriptors are left, tokio panics (`OsExtraData`, src/signal/unix.rs): so it is tried before.
+        // tokio panics if too few descriptors are left (`OsExtraData`, src/signal/unix.rs), so try before.
         let room = [UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?];
         drop(room);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
-            // Ends when this is dropped, too.
+            // Also ends when the sender is dropped.
             let _ = runtime.block_on(stopped);
         };
         let thread = thread::Builder::new().name("background".to_owned()).spawn(run)?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// What tasks are started with.
+    /// Starts tasks.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_one_runtime_at_a_time() {
+    fn all_users_share_one_runtime() {
         let first = Background::get().unwrap();
         assert!(Arc::ptr_eq(&first, &Background::get().unwrap()));
         assert_eq!(first.handle().block_on(async { 7 }), 7);

@@ -1,4 +1,4 @@
-//! `pidns-trace check`: what this kernel and these privileges allow.
+//! `pidns-trace check`: reports what this kernel and these privileges allow.
 
 mod btf_report;
 
@@ -30,13 +30,13 @@ use crate::{
     text::JsonText,
 };
 
-/// The text of a line.
+/// The result of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
-    /// As it should be.
+    /// It works.
     Ok,
-    /// Something stays unseen.
+    /// The stream runs but misses something.
     Gap,
     /// The live stream does not run.
     Missing,
@@ -50,15 +50,15 @@ struct CheckLine {
     what: String,
     verdict: Verdict,
     detail: String,
-    /// What to do about it.
+    /// The recommended action.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
 }
 
 impl CheckLine {
-    /// Writes it, and what to do about it below.
+    /// Writes the line, with the remedy below it.
     fn write(&self, screen: Screen, to: &mut dyn io::Write) -> io::Result<()> {
-        /// Where the sentences begin.
+        /// Column of the detail.
         const INDENT: usize = 30;
         let Self { what, verdict, detail, remedy } = self;
         let (verdict, paint) = match verdict {
@@ -101,7 +101,7 @@ impl CheckReport {
     }
 }
 
-/// Checks, tries, and reports.
+/// Checks and reports.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.btf {
         return btf_report::run(file, args);
@@ -124,7 +124,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     conclude(&report, args, code)
 }
 
-/// Prints, and ends with this code.
+/// Prints the report and returns the exit code.
 fn conclude(report: &CheckReport, args: &CheckArgs, code: u8) -> Result<ExitCode, Failure> {
     print(report, args, code).or_else(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -191,7 +191,7 @@ fn check_btf(report: &mut CheckReport) -> Option<Layout> {
         }
         Err(error) => {
             let remedy =
-                "this kernel's structures are not known to pidns-trace: please report this, with uname -r";
+                "pidns-trace does not know this kernel's structures: please report this, with uname -r";
             report.put("BTF", Verdict::Missing, error.to_string(), Some(remedy.to_owned()));
             None
         }
@@ -208,12 +208,7 @@ fn check_capabilities(report: &mut CheckReport) -> Result<bool, Failure> {
         if !own.suffice_for(&capability) {
             all = false;
             let remedy = format!("run it with sudo, or: {}", capabilities::setcap());
-            report.put(
-                capability.name,
-                Verdict::Missing,
-                format!("not there: needed {purpose}"),
-                Some(remedy),
-            );
+            report.put(capability.name, Verdict::Missing, format!("missing: needed {purpose}"), Some(remedy));
         } else if they_count {
             report.ok(capability.name, purpose);
         } else {
@@ -224,7 +219,7 @@ fn check_capabilities(report: &mut CheckReport) -> Result<bool, Failure> {
     Ok(all)
 }
 
-/// Whether capabilities held here count.
+/// Whether capabilities held in this user namespace count.
 fn check_user_namespace(report: &mut CheckReport) -> bool {
     let what = "user namespace";
     match namespace::is_initial_user() {
@@ -241,7 +236,7 @@ fn check_user_namespace(report: &mut CheckReport) -> bool {
 
 fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
     let Some(layout) = layout else { return };
-    // Those that are all asked for are tried one by one too: the report is not to end with the first that is refused.
+    // Load with `Auto` even if all function hooks are requested, so that the report does not end at the first refusal.
     let all_asked_for = args.hooks == HookSet::Function;
     let set = if all_asked_for { HookSet::Auto } else { args.hooks };
     let settings = Settings { hooks: set, ..Settings::everything() };
@@ -258,7 +253,7 @@ fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckAr
                     HookForm::On(_) => report.ok(hook.name, format!("{form}: {}", hook.shows)),
                     HookForm::Unneeded => report.ok(hook.name, form.to_string()),
                     HookForm::Off(_) if all_asked_for && hook.is_function() => {
-                        let remedy = "--hooks function asks for it: use --hooks auto, which does without";
+                        let remedy = "--hooks function requires it; --hooks auto works without it";
                         report.put(hook.name, Verdict::Missing, form.to_string(), Some(remedy.to_owned()));
                     }
                     HookForm::Off(_) => {
@@ -273,7 +268,7 @@ fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckAr
             );
         }
         Err(LoadError::Hook { hook, error }) => {
-            let remedy = "the live stream cannot do without it; does this kernel have CONFIG_BPF_EVENTS=y, and no \
+            let remedy = "the live stream needs it; does this kernel have CONFIG_BPF_EVENTS=y, and no \
                           lockdown in confidentiality mode?";
             report.put(hook, Verdict::Missing, error, Some(remedy.to_owned()));
         }
@@ -281,9 +276,9 @@ fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckAr
     }
 }
 
-/// What `tree`, `ps`, `pid` and the agent take. None of it keeps the live stream from running.
+/// Checks the features that `tree`, `ps`, `pid` and the agent use. The live stream runs without them.
 fn check_snapshots(report: &mut CheckReport) {
-    let iterators = TaskIterator::load_with_ties();
+    let iterators = TaskIterator::load_with_holders();
     match &iterators {
         Ok(_) => report.ok("snapshots", "the kernel's task iterator lists the processes"),
         Err(error) => {
@@ -291,32 +286,31 @@ fn check_snapshots(report: &mut CheckReport) {
             report.put("snapshots", Verdict::Gap, error.to_string(), Some(remedy.to_owned()));
         }
     }
-    match iterators.as_ref().map(TaskIterator::ties) {
-        Ok(Ok(())) => report.ok("holders", "the kernel's iterator of open files finds what holds namespaces"),
+    match iterators.as_ref().map(TaskIterator::holders_loaded) {
+        Ok(Ok(())) => {
+            report.ok("holders", "the kernel's iterator of open files finds the holders of namespaces")
+        }
         Ok(Err(why)) => report.put("holders", Verdict::Gap, why, Some(WITHOUT_TIES.to_owned())),
-        Err(_) => report.put(
-            "holders",
-            Verdict::Gap,
-            "not without the task iterator",
-            Some(WITHOUT_TIES.to_owned()),
-        ),
+        Err(_) => {
+            report.put("holders", Verdict::Gap, "needs the task iterator", Some(WITHOUT_TIES.to_owned()))
+        }
     }
 }
 
-/// What follows where the iterators of holders are not there.
+/// Consequence of missing holder iterators.
 const WITHOUT_TIES: &str = "tree, explain and record read the holders of namespaces in /proc, which takes several times as long \
-                            and does not show the files of a thread that has its own";
+                            and misses the files of threads that have their own file table";
 
-/// Where none of them runs the reason is one, and lies in no hook.
+/// If no function hook works there is one common reason, which is not in any single hook.
 fn check_function_hooks(report: &mut CheckReport, hooks: &[(Hook, HookForm)], set: HookSet) {
     let mut functions = hooks.iter().filter(|(hook, _)| hook.is_function());
     if set == HookSet::Auto && functions.all(|(_, form)| matches!(form, HookForm::Off(_))) {
         report.put(
             "function hooks",
             Verdict::Gap,
-            "this kernel takes none, although the capabilities are there: most likely it is in lockdown, built without \
+            "this kernel accepts none, although the capabilities are there: most likely it is in lockdown, was built without \
              CONFIG_FUNCTION_TRACER, or has a policy against them",
-            Some("nothing, if that is meant to be so: the stream runs on tracepoints".to_owned()),
+            Some("none if this is intended: the stream runs on tracepoints".to_owned()),
         );
     }
 }

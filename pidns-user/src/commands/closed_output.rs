@@ -1,7 +1,7 @@
-//! Whether standard output was closed when the program was started (`>&-`).
+//! Checks whether standard output was closed when the program was started (`>&-`).
 //!
-//! The standard library opens /dev/null in the place of what is closed, before `main`: whatever is printed then is gone, and no
-//! write fails. So it is checked before that.
+//! The standard library opens /dev/null in place of closed descriptors before `main`. Writes then succeed and the
+//! output vanishes, so the check must come before that.
 
 use std::{
     io,
@@ -14,20 +14,21 @@ static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Called by the C library before `main`.
 #[used]
-// SAFETY: what is in this section are pointers to functions (ELF gABI, "Initialization and Termination Functions").
+// SAFETY: this section contains pointers to functions (ELF gABI, "Initialization and Termination Functions").
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = check_stdout;
 
 extern "C" fn check_stdout() {
-    // SAFETY: takes integers, and fails for a descriptor that may not be open.
+    // SAFETY: fcntl takes integers, and fails for a descriptor that is not open.
     let is_closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
     WAS_CLOSED.store(is_closed, Ordering::Relaxed);
 }
 
-/// For a command that prints something.
+/// Checks for a command that prints something.
 ///
 /// # Errors
-/// It would never be seen.
+///
+/// Standard output was closed.
 pub fn check() -> Result<(), Failure> {
     if WAS_CLOSED.load(Ordering::Relaxed) {
         let error = io::Error::from_raw_os_error(libc::EBADF);

@@ -1,4 +1,4 @@
-//! `pidns-trace completions`: the script that completes this program's arguments in a shell.
+//! `pidns-trace completions`: prints the script that completes this program's arguments in a shell.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Ctrl-C of a command that goes on until then: it ends well, and at once with a further one.
+//! Handles Ctrl-C for commands that run until then: the first one ends the command cleanly, a second one at once.
 
 use std::{
     process,
@@ -18,21 +18,21 @@ use super::{
 };
 use crate::output::sink::WriteProgress;
 
-/// How long a pause is that no thread can wake, before the next check whether the end was asked for.
+/// Interval of checks for the end, if no thread can wake a pause.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// Whether the end was asked for. Signals are listened for as long as one of its clones is there.
+/// Whether the end was requested. Listens for signals while a clone of it exists.
 #[derive(Clone)]
 pub(super) struct Ending {
     flag: Arc<AtomicBool>,
     /// Wakes a pause when the flag is set.
     asked: Arc<(Mutex<()>, Condvar)>,
-    /// None where no thread can be started: nothing wakes a pause then.
+    /// `None` if no thread can be started: nothing wakes a pause then.
     background: Option<Arc<Background>>,
 }
 
 impl Ending {
-    /// Listens from now on. The calling thread is the one that writes, and `progress` is that of its output.
+    /// Starts to listen. The calling thread must be the one that writes; `progress` is that of its output.
     pub(super) fn listen(progress: Arc<WriteProgress>) -> Result<Self, Failure> {
         let io = |error| Failure::Io { what: "wait for signals", error };
         let flag = Arc::new(AtomicBool::new(false));
@@ -55,19 +55,19 @@ impl Ending {
             }
             wake.1.notify_all();
             tokio::select! {
-                () = interrupts.next_wish() => process::exit(CUT_OFF),
+                () = interrupts.next_request() => process::exit(CUT_OFF),
                 () = writer.give_up(&progress) => {}
             }
         });
         Ok(Self { flag, asked, background: Some(background) })
     }
 
-    /// Set when the end is asked for.
+    /// Set when the end is requested.
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
     }
 
-    /// Waits for so long, or until the end is asked for: whether it was.
+    /// Waits for `time` or until the end is requested. Returns whether it was requested.
     pub(super) fn comes_within(&self, time: Duration) -> bool {
         if self.background.is_none() {
             return self.comes_while_sleeping(time);
@@ -99,13 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_ends_a_pause() {
+    fn signal_ends_a_pause() {
         let ending = Ending::listen(Arc::default()).unwrap();
-        assert!(!ending.comes_within(Duration::ZERO), "the end was not asked for");
+        assert!(!ending.comes_within(Duration::ZERO), "the end was not requested");
         kill_process(getpid(), Signal::INT).unwrap();
         assert!(ending.comes_within(Duration::from_secs(10)));
         assert!(ending.flag().load(Ordering::Acquire));
-        // Sent right behind the first, it is the same wish. (Cut off, this test would end with 130.)
+        // A signal shortly after the first counts as the same request. (Otherwise this test would exit with 130.)
         kill_process(getpid(), Signal::INT).unwrap();
         thread::sleep(Duration::from_millis(500));
     }

@@ -1,14 +1,14 @@
-//! `pidns-trace explain`: all that is known about one namespace, process or container.
+//! `pidns-trace explain`: shows everything that is known about one namespace, process or container.
 
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    asked::{Asked, about},
+    finding_filter::{FindingFilter, about},
     host_observer::HostObserver,
     notices::Notices,
-    readings::reader_in_turn,
+    readings::sequential_reader,
     recorded::{self, Recorded},
     terminal, view,
 };
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Takes a snapshot, or reads a recording, and explains.
+/// Takes a snapshot or reads a recording, and explains the TARGET.
 pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.past.from {
         refuse_what_is_read_once(file)?;
@@ -49,18 +49,17 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
     let host = Host { snapshot: &snapshot, forest: &forest, world: None };
-    let (findings, world) = of_snapshot(&snapshot, Thresholds::default(), reader_in_turn());
-    let wrong = Wrong { findings: &findings, world: &world };
+    let (findings, world) =
+        of_snapshot(&snapshot, &forest, Thresholds::default(), sequential_reader(observer.take_cgroups()));
+    let wrong = FindingSource { findings: &findings, world: &world };
     let explanations = explain(&args.target, host, &wrong, &[], time);
-    let is_of_processes =
-        |(explanation, _): &(Explanation, Subject)| matches!(explanation.facts, Facts::Process(_));
-    let shows_holders = !explanations.as_ref().is_ok_and(|all| all.iter().all(is_of_processes));
-    observer.notify(notices, shows_holders);
+    let shows_holders = |(explanation, _): &(Explanation, Subject)| explanation.facts.lists_holders();
+    observer.notify(notices, explanations.as_ref().is_ok_and(|all| all.iter().any(shows_holders)), false);
     let explanations = explanations?;
     print(args, explanations.into_iter().map(|(explanation, _)| explanation).collect())
 }
 
-/// The same of a recording, with what happened and with what is gone.
+/// Explains from a recording, with the history and with objects that are gone.
 fn of_recording(
     args: &ExplainArgs,
     file: &Path,
@@ -70,7 +69,7 @@ fn of_recording(
     let Recorded { file: opened, snapshot, dead: _, gone, world, time, stream, damage } = recorded;
     let forest = Forest::new(&snapshot).with_gone(&gone).with_entries(&world);
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
-    let wrong = Wrong { findings, world: &world };
+    let wrong = FindingSource { findings, world: &world };
     let result = explain(&args.target, host, &wrong, &gone, time.unwrap_or_default());
     let result = result.and_then(|explanations| {
         let with_history = |(mut explanation, subject): (Explanation, Subject)| {
@@ -79,23 +78,23 @@ fn of_recording(
         };
         print(args, explanations.into_iter().map(with_history).collect::<Result<_, Failure>>()?)
     });
-    recorded::with_damage(recorded::with_the_forgotten(result, &world), damage)
+    recorded::with_damage(recorded::noting_forgotten(result, &world), damage)
 }
 
-/// What is wrong on this machine, or was at the moment of a recording.
-struct Wrong<'a> {
+/// Findings now, or at the moment of a recording.
+struct FindingSource<'a> {
     findings: &'a [Finding],
     world: &'a World,
 }
 
-impl Wrong<'_> {
-    /// The findings about a namespace and those in it, or about a process; the most severe first. `sharing`: the containers that are
-    /// asked for, where others are in their namespace.
-    fn about(&self, facts: &Facts, sharing: Option<&Asked>) -> Vec<Finding> {
+impl FindingSource<'_> {
+    /// Findings about a namespace and those nested in it, or about a process; the most severe first. `sharing`: the
+    /// requested containers, if they share their namespace.
+    fn about(&self, facts: &Facts, sharing: Option<&FindingFilter>) -> Vec<Finding> {
         let findings = self.findings.iter();
         match facts {
             Facts::Namespace(facts) => {
-                let own = Asked::of_namespace(&facts.ns);
+                let own = FindingFilter::of_namespace(&facts.ns);
                 about(findings, Some(sharing.unwrap_or(&own)), self.world)
             }
             Facts::Process(facts) => {
@@ -111,11 +110,11 @@ impl Wrong<'_> {
     }
 }
 
-/// The explanations of a TARGET: of a pod each namespace that its containers are in.
+/// The explanations of a TARGET. For a pod, one for each namespace of its containers.
 fn explain(
     target: &str,
     host: Host<'_>,
-    wrong: &Wrong<'_>,
+    wrong: &FindingSource<'_>,
     gone: &[SnapshotNamespace],
     time: Timestamp,
 ) -> Result<Vec<(Explanation, Subject)>, Failure> {
@@ -126,13 +125,13 @@ fn explain(
     };
     let target_is = find::name(target, snapshot, gone)?;
     let sharing = match target_is {
-        Target::Sharing(_) => Some(Asked::of(target, snapshot, host.forest)?),
+        Target::Sharing(_) => Some(FindingFilter::of(target, snapshot, host.forest)?),
         _ => None,
     };
     let found = match target_is {
         Target::Namespace(inum) => vec![of_namespace(About::Namespace, inum)],
         Target::Container(inum) => vec![of_namespace(About::Container, inum)],
-        // Its namespace has more than it: the others are those of its PID 1.
+        // Other containers share this namespace, so explain the namespace of its PID 1.
         Target::Sharing(found) => vec![of_namespace(About::Container, found.ns)],
         Target::Pod(found) => {
             let namespaces: BTreeSet<NsInum> = found.into_iter().map(|found| found.ns).collect();
@@ -168,7 +167,7 @@ fn explain(
     found.into_iter().map(explanation).collect()
 }
 
-/// The thread of this number, which a recording does not know.
+/// The thread with this TID. Recordings do not contain threads.
 fn thread(tid: HostPid, snapshot: &Snapshot) -> Option<Thread> {
     match snapshot.source {
         SnapshotSource::Recording => None,
@@ -193,13 +192,13 @@ fn print(args: &ExplainArgs, explanations: Vec<Explanation>) -> Result<ExitCode,
     })
 }
 
-/// Whom a recording is to be searched for is known at its end.
+/// The subject of the history is known only after a first pass over the recording.
 fn refuse_what_is_read_once(file: &Path) -> Result<(), Failure> {
     let is_read_once =
         file == "-" || std::fs::metadata(file).is_ok_and(|file| !file.is_file() && !file.is_dir());
     if is_read_once {
         return Err(Failure::Usage(format!(
-            "explain reads a recording twice: {} is no file that can be read again",
+            "explain reads a recording twice: {} can be read only once",
             file.display()
         )));
     }

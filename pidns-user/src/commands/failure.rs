@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked to, and its exit code.
+//! The reason why a command failed, and its exit code.
 
 use std::{
     io,
@@ -16,78 +16,78 @@ use crate::{
     web::WebError,
 };
 
-/// Exit codes of the program, but for 0 and clap's own 2.
+/// Exit codes of the program, except 0 and clap's own 2.
 pub mod code {
-    /// What was asked for does not exist, or not there.
+    /// The requested object does not exist, or not at the requested place or time.
     pub const NO_MATCH: u8 = 1;
     /// Usage or I/O error.
     pub const USAGE: u8 = 2;
     /// A privilege is missing.
     pub const PRIVILEGE: u8 = 3;
-    /// This kernel lacks something indispensable.
+    /// This kernel lacks an indispensable feature.
     pub const KERNEL: u8 = 4;
-    /// `--strict`, and events were lost.
+    /// Events were lost and `--strict` was given.
     pub const LOST: u8 = 5;
 }
 
 /// A command's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// An option's value means nothing.
+    /// The value of a filter option is invalid.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// An argument means nothing, or not with the others.
+    /// An argument is invalid, or invalid together with others.
     #[error("{0}")]
     Usage(String),
-    /// What was asked for does not exist, or not there.
+    /// The requested object does not exist, or not at the requested place or time.
     #[error("{0}")]
     NoMatch(String),
-    /// The kernel side does not run.
+    /// The kernel side could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A file that was named cannot be read.
+    /// A file given by the user cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     File {
         /// Its path.
         file: PathBuf,
-        /// What came back.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A file that was named cannot be written.
+    /// A file given by the user cannot be written.
     #[error("cannot write {}: {error}{}", file.display(), hint(error))]
     Write {
         /// Its path.
         file: PathBuf,
-        /// What came back.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A recording is damaged: what stood before it was shown.
+    /// A recording is damaged. Everything before the damage was shown.
     #[error("{}: {damage}", file.display())]
     Recording {
         /// Its path.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Damage,
     },
     /// The output could not be written.
     #[error("write to {}: {error}{}", name_of(file.as_deref()), unwritten_events(*unwritten))]
     Output {
-        /// Where to; `None`: standard output.
+        /// The output file; `None`: standard output.
         file: Option<PathBuf>,
-        /// What came back.
+        /// The error of the system.
         error: io::Error,
-        /// Events that had been seen and are lost with this.
+        /// Number of events that are lost with this.
         unwritten: u64,
     },
-    /// Nothing can be served.
+    /// The web server cannot serve.
     #[error(transparent)]
     Web(#[from] WebError),
-    /// Something else of the system.
+    /// Another error of the system.
     #[error("{what}: {error}")]
     Io {
-        /// What was tried.
+        /// The failed action.
         what: &'static str,
-        /// What came back.
+        /// The error of the system.
         error: io::Error,
     },
 }
@@ -96,7 +96,7 @@ fn name_of(file: Option<&Path>) -> String {
     file.map_or_else(|| "standard output".to_owned(), |file| file.display().to_string())
 }
 
-/// Empty where it was no event: a table's heading.
+/// Empty if no events are lost, for example when only a table's heading could not be written.
 fn unwritten_events(unwritten: u64) -> String {
     if unwritten == 0 {
         return String::new();
@@ -106,7 +106,7 @@ fn unwritten_events(unwritten: u64) -> String {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => "; give another name, or --force to write over it",
+        io::ErrorKind::AlreadyExists => "; choose another name, or overwrite it with --force",
         _ => "",
     }
 }
@@ -142,7 +142,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// The same of an output that is this file.
+    /// Adds the output file to an output error.
     pub(super) fn in_file(self, to: Option<&Path>) -> Self {
         match self {
             Self::Output { file: None, error, unwritten } => {
@@ -167,7 +167,7 @@ impl From<SnapshotError> for Failure {
         match error {
             SnapshotError::Proc(error) => Self::Io { what: "read /proc", error },
             SnapshotError::Capabilities(error) => {
-                Self::Io { what: "drop the capabilities that are not needed any more", error }
+                Self::Io { what: "drop the capabilities that are no longer needed", error }
             }
             SnapshotError::ThreadEnded => {
                 Self::Io { what: "take a snapshot", error: io::Error::other(error.to_string()) }
@@ -181,14 +181,14 @@ impl From<ConsumerError> for Failure {
         match error {
             ConsumerError::Output { error, unwritten } => Self::Output { file: None, error, unwritten },
             error @ ConsumerError::Slow { .. } => {
-                Self::Io { what: "hand events on", error: io::Error::other(error.to_string()) }
+                Self::Io { what: "pass events on", error: io::Error::other(error.to_string()) }
             }
         }
     }
 }
 
 impl Failure {
-    /// Of a pipeline whose source is this recording; `None`: the running kernel.
+    /// Converts the error of a pipeline that reads this recording; `None`: the running kernel.
     pub(super) fn of_pipeline(error: PipelineError, file: Option<&Path>) -> Self {
         match error {
             PipelineError::Snapshot(error) => error.into(),
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_has_the_code_that_the_readme_gives_it() {
+    fn each_failure_has_its_documented_exit_code() {
         let io = || io::Error::from_raw_os_error(libc::ENOSPC);
         let output = Failure::Output { file: None, error: io(), unwritten: 1 };
         assert!(output.to_string().starts_with("write to standard output: "), "{output}");

@@ -1,60 +1,57 @@
-//! `pidns-trace findings`: what is wrong, with the facts that prove it.
+//! `pidns-trace findings`: shows problems with the facts that prove them.
 
 use std::process::ExitCode;
 
-use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
 use super::{
-    asked::{Asked, about},
     failure::code,
+    finding_filter::{FindingFilter, about},
     host_observer::HostObserver,
     live::{self, Stream, StreamOutput},
     notices::Notices,
-    readings, recorded, terminal, view,
+    readings, recorded, terminal, trace, view,
 };
 use crate::{
-    cli::{FindingsArgs, Memory, SnapshotOutput, Stop},
+    cli::{FindingsArgs, Memory, Output, SnapshotOutput, Stop, ViewArgs},
     commands::failure::Failure,
     event::{finding::Finding, identity::BootNs},
     filter::{Filter, FilterArgs},
     findings::FindingsWatch,
     kernel::{clock, load},
     model::Forest,
-    output::{Json, JsonForm, Table, View, fields::Fields, findings, sink::Sink},
+    output::{JsonForm, View, findings, sink::Sink},
     pipeline::Follow,
     target::find_namespace,
 };
 
-/// Watches for a while, or reads a recording, and prints what is wrong.
+/// Watches for a while or reads a recording, and prints the findings.
 pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     if args.past.from.is_some() {
         return of_recording(args);
     }
+    let view = args.watch.then(|| view(args)).transpose()?;
     load::check_privileges()?;
-    let asked = args.target.as_deref().map(|target| asked(target, args)).transpose()?;
+    let requested = args.target.as_deref().map(|target| requested(target, args)).transpose()?;
     let kernel = args.kernel();
     let observer = Some(live::observer(&kernel)?);
     let mut watch = FindingsWatch::live(args.thresholds.into(), readings::reader);
-    if let Some(asked) = &asked {
-        watch = watch.asking_about(asked.namespaces.clone());
+    if let Some(requested) = &requested {
+        watch = watch.for_targets(requested.namespaces.clone());
     }
-    // A container in a namespace that others share is asked for by its name.
-    let is_shared = asked.as_ref().is_some_and(|asked| !asked.containers.is_empty());
-    let namespaces = asked.iter().filter(|_| !is_shared).flat_map(|asked| &asked.namespaces);
+    // If the container shares its namespace, filter by its name.
+    let is_shared = requested.as_ref().is_some_and(|requested| !requested.containers.is_empty());
+    let namespaces = requested.iter().filter(|_| !is_shared).flat_map(|requested| &requested.namespaces);
     let filter_args = FilterArgs {
         events: vec!["finding".to_owned()],
         namespaces: namespaces.map(ToString::to_string).collect(),
         containers: args.target.iter().filter(|_| is_shared).cloned().collect(),
         ..FilterArgs::default()
     };
-    let output = args.watch.then(|| StreamOutput {
-        view: view(args),
-        file: None,
-        open: Box::new(|| Ok(Sink::new(stdout()))),
-    });
+    let output =
+        view.map(|view| StreamOutput { view, file: None, open: Box::new(|| Ok(Sink::new(stdout()))) });
     if args.watch {
-        watch = watch.beside_others();
+        watch = watch.alongside_others();
     }
     let stop = Stop { duration: (!args.watch).then_some(args.watch_for), count: None };
     let stream = Stream {
@@ -73,30 +70,31 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let ended = stream.run()?;
     let (Some(mut watch), Some(world)) = (ended.findings, ended.world) else { return Ok(ExitCode::SUCCESS) };
     if args.watch {
-        return Ok(exit_code(args, about(watch.open(), asked.as_ref(), &world).iter()));
+        return Ok(exit_code(args, about(watch.open(), requested.as_ref(), &world).iter()));
     }
-    // What happened since the last detection.
+    // Includes what happened since the last detection.
     watch.detect_at(&world, clock::boottime_ns());
-    let found = about(watch.open(), asked.as_ref(), &world);
+    let found = about(watch.open(), requested.as_ref(), &world);
     print(args, &found, clock::boottime_ns())
 }
 
-fn view(args: &FindingsArgs) -> Box<dyn View + Send> {
-    match args.output {
-        SnapshotOutput::Json => Box::new(Json),
-        SnapshotOutput::Table => {
-            Box::new(Table::new(TimeZone::system(), &Fields::default(), true, terminal::screen(&args.screen)))
-        }
-    }
+/// The lines of `--watch`, as in the live stream.
+fn view(args: &FindingsArgs) -> Result<Box<dyn View + Send>, Failure> {
+    let FindingsArgs { output, no_headers, fields, screen, .. } = args;
+    let output = match output {
+        SnapshotOutput::Json => Output::Json,
+        SnapshotOutput::Table => Output::Table,
+    };
+    trace::view(&ViewArgs { output, no_headers: *no_headers, fields: fields.clone(), screen: *screen })
 }
 
-/// What a TARGET stands for on this machine.
-fn asked(target: &str, args: &FindingsArgs) -> Result<Asked, Failure> {
+/// The objects on this host that a TARGET names.
+fn requested(target: &str, args: &FindingsArgs) -> Result<FindingFilter, Failure> {
     let mut observer = HostObserver::before_a_stream(args.past.runtime_api, Notices::new(true));
     let mut snapshot = observer.snapshot(false)?;
     observer.name_containers_for(Some(target), &mut snapshot)?;
     let forest = Forest::new(&snapshot);
-    Asked::of(target, &snapshot, &forest)
+    FindingFilter::of(target, &snapshot, &forest)
 }
 
 fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
@@ -107,10 +105,10 @@ fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let now = recorded.snapshot.boot_ns;
     watch.detect_at(&recorded.world, now);
     let forest = Forest::new(&recorded.snapshot).with_gone(&recorded.gone);
-    let asked = |target| Asked::of_recording(target, &recorded.snapshot, &forest, &recorded.gone);
-    let asked = args.target.as_deref().map(asked);
-    let asked = asked.transpose()?;
-    let found = about(watch.open(), asked.as_ref(), &recorded.world);
+    let requested = |target| FindingFilter::of_recording(target, &recorded.snapshot, &forest, &recorded.gone);
+    let requested = args.target.as_deref().map(requested);
+    let requested = requested.transpose()?;
+    let found = about(watch.open(), requested.as_ref(), &recorded.world);
     recorded::with_damage(print(args, &found, now), recorded.damage)
 }
 

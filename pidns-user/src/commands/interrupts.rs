@@ -1,5 +1,5 @@
-//! The signals that ask for an end: after the first, the reader of the output has two seconds for what is there; a second one ends
-//! the program at once.
+//! Signals that request the end. After the first, the reader of the output has two seconds to take the remaining
+//! output; a second signal ends the program at once.
 
 use std::{fs, io, os::unix::thread::JoinHandleExt as _, thread::JoinHandle, time::Duration};
 
@@ -7,28 +7,29 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::output::sink::WriteProgress;
 
-/// Exit code of what a second signal has ended.
+/// Exit code after a second signal.
 pub(crate) const CUT_OFF: i32 = 130;
-/// How long the reader of the output has, after the first signal, to take what is there.
+/// Time for the reader to take the remaining output after the first signal.
 pub(crate) const BACKLOG: Duration = Duration::from_secs(2);
-/// What comes so soon after the first signal is no second wish: timeout(1) and terminals send one to a process and to its group.
-pub(crate) const SAME_WISH: Duration = Duration::from_millis(200);
-/// How often a write that waits for its reader is interrupted, when that has had its time.
+/// A signal this soon after the first is the same request: timeout(1) and terminals signal a process and its group.
+pub(crate) const SAME_REQUEST: Duration = Duration::from_millis(200);
+/// How often to interrupt a blocked write after the reader's time is over.
 const NUDGE: Duration = Duration::from_millis(20);
 
-/// The signals that ask for an end.
+/// The signals that request the end.
 pub struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
-    /// None where our parent (nohup) has us ignore it.
+    /// `None` if our parent (nohup) made us ignore it.
     hang_up: Option<Signal>,
 }
 
 impl Interrupts {
-    /// From now on they end nothing by themselves.
+    /// Starts to listen: the signals no longer end the process by themselves.
     ///
     /// # Errors
-    /// They cannot be listened for.
+    ///
+    /// The handlers cannot be installed.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -37,7 +38,7 @@ impl Interrupts {
         })
     }
 
-    /// Waits for one.
+    /// Waits for a signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -51,23 +52,23 @@ impl Interrupts {
         }
     }
 
-    /// When one has come: waits for a further one, by which the end is to be at once.
-    pub async fn next_wish(&mut self) {
-        tokio::time::sleep(SAME_WISH).await;
-        // What is there by now.
+    /// After a first signal: waits for a further one, which requests the end at once.
+    pub async fn next_request(&mut self) {
+        tokio::time::sleep(SAME_REQUEST).await;
+        // Drop signals that are pending by now.
         while tokio::time::timeout(Duration::ZERO, self.next()).await.is_ok() {}
         self.next().await;
     }
 }
 
-/// A thread that writes the output. It must be there for as long as this is used.
+/// A thread that writes the output. It must exist as long as this value is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer(libc::pthread_t);
 
 impl Writer {
     /// The calling thread.
     pub fn this_thread() -> Self {
-        // SAFETY: has no preconditions.
+        // SAFETY: pthread_self has no preconditions.
         Self(unsafe { libc::pthread_self() })
     }
 
@@ -76,8 +77,8 @@ impl Writer {
         Self(thread.as_pthread_t())
     }
 
-    /// Gives the reader its time; then nothing more is written, and a write that waits is interrupted, again and again: it may be
-    /// about to begin. Never ends.
+    /// Gives the reader its time. After that, no write waits for the reader any more. A blocked write is interrupted
+    /// repeatedly, because one interrupt may come just before the write blocks. Never returns.
     pub async fn give_up(self, progress: &WriteProgress) {
         tokio::time::sleep(BACKLOG).await;
         progress.give_up();
@@ -85,30 +86,31 @@ impl Writer {
             return std::future::pending().await;
         }
         loop {
-            // SAFETY: the thread is there, as `Writer` asks for; the signal has a handler.
+            // SAFETY: the thread exists, as `Writer` requires; the signal has a handler.
             unsafe { libc::pthread_kill(self.0, NUDGE_SIGNAL) };
             tokio::time::sleep(NUDGE).await;
         }
     }
 }
 
-/// No process sends it to a program that asks for no urgent data.
+/// A signal that no process sends to a program that does not use urgent socket data.
 const NUDGE_SIGNAL: libc::c_int = libc::SIGURG;
 
-/// A signal with a handler interrupts a call that waits (without SA_RESTART), and one without does not.
+/// Installs an empty handler. Without SA_RESTART, a signal with a handler interrupts a blocking call; an ignored signal
+/// does not.
 fn do_nothing_at(signal: libc::c_int) -> io::Result<()> {
     extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: sigaction is plain data, for which zero is a value.
+    // SAFETY: sigaction is plain data, for which zero is a valid value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = nothing as *const () as libc::sighandler_t;
-    // SAFETY: action is live, and its handler does nothing; the old action is not asked for.
+    // SAFETY: `action` is live and its handler does nothing; the pointer for the old action may be null.
     match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Whether SIGHUP is ignored (`SigIgn` of proc(5), whose lowest bit it is).
+/// Whether SIGHUP is ignored (lowest bit of `SigIgn`, see proc(5)).
 pub(super) fn ignores_hang_up() -> bool {
     fs::read_to_string("/proc/self/status")
         .ok()

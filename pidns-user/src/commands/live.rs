@@ -1,4 +1,5 @@
-//! What `trace` and `record` share: the kernel side is loaded, and its events go through the pipeline until something ends it.
+//! Shared by `trace`, `record` and `findings`: loads the kernel side and runs its events through the pipeline until a
+//! signal, a limit or an error ends it.
 
 use std::{
     collections::BTreeMap,
@@ -56,55 +57,55 @@ use crate::{
     text::Count,
 };
 
-/// What is streamed, and where to.
+/// A stream's input, output and options.
 pub(super) struct Stream<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) filter: Filter,
-    /// What of the filter may well match nothing.
+    /// Warnings about parts of the filter that may match nothing.
     pub(super) warnings: Vec<String>,
     pub(super) follow: Follow,
-    /// What takes the snapshots, where something is followed.
+    /// Takes the snapshots; `None` if the stream keeps no model.
     pub(super) observer: Option<Observer>,
     pub(super) stop: &'a Stop,
-    /// Whether containers that share the host's own namespace are named too.
+    /// Whether to name containers that share the host's PID namespace.
     pub(super) with_host_containers: bool,
-    /// Whether containers are shown or asked for.
+    /// Whether the output shows containers, or the filter selects some.
     pub(super) shows_containers: bool,
-    /// What finds what goes wrong.
+    /// Detects findings.
     pub(super) findings: Option<FindingsWatch>,
-    /// Where its events are printed, if they are.
+    /// The printed output; `None` if events are not printed.
     pub(super) output: Option<StreamOutput<'a>>,
-    /// Prints how far it has come.
+    /// Shows progress on the terminal.
     pub(super) progress: Option<Progress>,
 }
 
-/// Where a stream is printed.
+/// Destination of a printed stream.
 pub(super) struct StreamOutput<'a> {
     pub(super) view: Box<dyn View + Send>,
-    /// The file that it is written to; `None`: standard output.
+    /// The output file; `None`: standard output.
     pub(super) file: Option<&'a Path>,
-    /// Opens what it is written to, when it is known that there is something to write.
+    /// Opens the output. Called when the kernel side is loaded, so that a failed start leaves no file.
     pub(super) open: Box<dyn FnOnce() -> Result<Sink, Failure> + 'a>,
 }
 
-/// What is left of a stream when it has ended.
+/// The result of a stream that has ended.
 pub(super) struct Ended {
     pub(super) code: ExitCode,
     pub(super) findings: Option<FindingsWatch>,
     pub(super) world: Option<World>,
 }
 
-/// How a stream went.
+/// The result of the stream's thread.
 struct Streamed {
     report: Report,
-    /// Events printed, by name; `None` where none were to be.
+    /// Printed events by name; `None` if nothing was to be printed.
     printed: Option<BTreeMap<&'static str, u64>>,
     findings: Option<FindingsWatch>,
     world: Option<World>,
 }
 
 impl Stream<'_> {
-    /// Streams to the end, prints a summary of it, and returns how it went.
+    /// Streams to the end, prints a summary, and returns the exit code with the findings and the model.
     pub(super) fn run(self) -> Result<Ended, Failure> {
         let Self {
             kernel,
@@ -133,16 +134,16 @@ impl Stream<'_> {
             counting: None,
             log_level: kernel.bpf_log.map_or(0, |level| level as u8),
         })?;
-        // With all privileges still: a file may be wanted in a folder that is another user's.
+        // Open the file before dropping privileges: it may be in a directory of another user.
         let (file, output) = match output {
             Some(StreamOutput { view, file, open }) => (file, Some((view, open()?))),
             None => (None, None),
         };
         capabilities::drop_all_but(Uses::BpfAndProc).map_err(|error| Failure::Io {
-            what: "drop the capabilities that are not needed any more",
+            what: "drop the capabilities that are no longer needed",
             error,
         })?;
-        // What it starts of threads have what this one has left: each thread has its own capabilities.
+        // Each thread has its own capabilities: threads started from here on inherit only the remaining ones.
         let with_host = with_host_containers || !filter.filter.containers.is_empty();
         let mut containers = containers(kernel.runtime_api, with_host);
         if let Some(findings) = &mut findings {
@@ -178,7 +179,7 @@ impl Stream<'_> {
         let work = move |stop: &AtomicBool| {
             let mut pipeline = Pipeline::new(source, follow, containers);
             if let Some(observer) = observer {
-                let resync = Resync::new(snapshots::beside(observer), verify, follow.refresh());
+                let resync = Resync::new(snapshots::start(observer), verify, follow.refresh());
                 pipeline = pipeline.with_snapshots(resync);
             }
             let mut notices = notices;
@@ -200,7 +201,7 @@ impl Stream<'_> {
     }
 }
 
-/// Prints the summary, unless something failed.
+/// Prints the summary, or returns the failure.
 fn conclude(
     mut report: Report,
     printed: Option<&BTreeMap<&'static str, u64>>,
@@ -213,12 +214,14 @@ fn conclude(
         return Err(Failure::of_pipeline(error, None));
     }
     if report.without_snapshot {
-        notices.notify("stopped before the first snapshot was ready: what existed at the start is missing");
+        notices.notify(
+            "stopped before the first snapshot was ready: objects that existed at the start are missing",
+        );
     }
     if report.without_repair {
         notices.notify(
-            "events were lost, and a snapshot to repair the model was not ready in time at the end: \
-             the stream ends in what its events show",
+            "events were lost, and the snapshot to repair the model was not ready at the end: \
+             the final state comes from the events only",
         );
     }
     let summary = match printed {
@@ -229,13 +232,12 @@ fn conclude(
     Ok(())
 }
 
-/// `-q` silences notices, and this was asked for.
+/// Prints even with `-q`: the user requested the log.
 fn print_always(line: &dyn std::fmt::Display) {
     Notices::new(false).notify(line);
 }
 
-/// What takes the snapshots of a stream that follows everything. One is taken at once: a failure is reported before
-/// anything is written.
+/// The observer of a stream that keeps a model. Takes a first snapshot, to report a failure before anything is written.
 pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
     let mut observer = Observer::before_a_stream().with_cgroups();
     let Observed { notices, .. } = observer.snapshot(false, &mut || {})?;
@@ -246,7 +248,7 @@ pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
 
 pub(super) fn check_iterator(observer: &Observer) -> Result<(), Failure> {
     match observer.without_iterator() {
-        // /proc has the same processes.
+        // /proc shows the same processes.
         None | Some(NoIterator::Refused(_)) => Ok(()),
         Some(NoIterator::Elsewhere | NoIterator::Unprivileged) => Err(Failure::Usage(
             "`record`, `agent`, --snapshot and --verify-interval need the kernel's task iterator, which works in the host's own \
@@ -256,14 +258,14 @@ pub(super) fn check_iterator(observer: &Observer) -> Result<(), Failure> {
     }
 }
 
-/// What exists, where /proc does not show in which namespaces the processes of others are, and the task iterator does: by that the
-/// containers that run already are known. `None` where /proc shows all, or a snapshot is taken anyway.
+/// A snapshot that shows which containers run. It is needed if /proc does not show the namespaces of other users'
+/// processes, which the task iterator shows. `None` if /proc shows everything or the stream takes a snapshot anyway.
 fn existing(follow: Follow) -> Option<Snapshot> {
     let is_wanted = follow == Follow::Nothing && !Capabilities::own().is_ok_and(Capabilities::may_trace_all);
     if !is_wanted || namespace::is_initial() != Some(true) {
         return None;
     }
-    // Without it the stream works as well: it names those that come.
+    // On an error, go on: the stream still names containers that start later.
     Observer::before_a_stream()
         .without_holders()
         .snapshot(false, &mut || {})
@@ -271,20 +273,21 @@ fn existing(follow: Follow) -> Option<Snapshot> {
         .map(|observed| observed.snapshot)
 }
 
-/// Explains why containers may have no names but those in their cgroups.
+/// Explains why containers may be known only by the names in their cgroups.
 fn notify_of_unreadable_files(notices: Notices) {
     let roots = Roots::host();
     let unreadable: Vec<String> =
         roots.unreadable().iter().map(|folder| folder.display().to_string()).collect();
     if !unreadable.is_empty() {
         notices.notify(format_args!(
-            "containers are known by their cgroups alone: {} may not be read. That takes CAP_DAC_READ_SEARCH: run it with sudo",
+            "containers are known only by their cgroups: {} cannot be read. Reading needs CAP_DAC_READ_SEARCH: run it with sudo",
             unreadable.join(", ")
         ));
     }
 }
 
-/// What names the containers, with those that share the host's own namespace where that is wanted; none where the events' numbers of processes are not those of this /proc.
+/// Finds containers; `with_host`: including those in the host's PID namespace. Outside the host's PID namespace it
+/// finds none, because the PIDs in events differ from those in this /proc.
 pub(super) fn containers(runtime_api: bool, with_host: bool) -> ContainerSource {
     if namespace::is_initial() != Some(true) {
         return ContainerSource::Unknown;
@@ -316,8 +319,8 @@ fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
     if functions.iter().all(|(_, form)| matches!(form, HookForm::Off(_))) {
         notices.notify(
-            "no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
-             (`pidns-trace check` lists them, and why)",
+            "no function hooks, only tracepoints: no namespace.destroy, and some facts are less exact \
+             (`pidns-trace check` lists them with the reasons)",
         );
     }
     for (hook, form) in others {
@@ -334,13 +337,13 @@ pub(super) fn unseen(hook: &Hook, form: &HookForm) -> Option<String> {
     match form {
         HookForm::On(_) | HookForm::Unneeded => None,
         HookForm::Off(why) => {
-            Some(format!("hook {} is off ({why}). Not seen without it: {}", hook.name, hook.shows))
+            Some(format!("hook {} is off ({why}). Missing without it: {}", hook.name, hook.shows))
         }
     }
 }
 
-/// Has `work` done in a thread of its own, while this one waits for what ends it; in this one where none can be started. The flag
-/// that `work` gets is set when it is to end.
+/// Runs `work` in its own thread and waits here for a signal or the end of `duration`. If no thread can be started,
+/// runs `work` in this one. `work` must end when its flag is set.
 fn until_the_end(
     work: impl FnOnce(&AtomicBool) -> Streamed + Send + 'static,
     progress: &Arc<WriteProgress>,
@@ -351,7 +354,7 @@ fn until_the_end(
     let io = |what| move |error| Failure::Io { what, error };
     let stop = Arc::new(AtomicBool::new(false));
     let (done, mut finished) = oneshot::channel();
-    // The thread gets its work when it is there: of one that cannot be started nothing comes back.
+    // Hand over the work when the thread runs: if the thread cannot be started, we still have `work`.
     let (hand_over, handed_over) = mpsc::channel();
     let stopped = Arc::clone(&stop);
     let worker = Background::get().and_then(|background| {
@@ -373,8 +376,8 @@ fn until_the_end(
         Err(error) => {
             notices.notify(threadless::message(&error));
             let wake = waker.event_file().map_err(io("listen for signals"))?;
-            let asked = Arc::clone(&stop);
-            threadless::listen(asked, Arc::clone(progress), Some(wake), duration)
+            let stop_requested = Arc::clone(&stop);
+            threadless::listen(stop_requested, Arc::clone(progress), Some(wake), duration)
                 .map_err(io("listen for signals"))?;
             return Ok(work(&stop));
         }
@@ -397,7 +400,7 @@ fn until_the_end(
             waker.wake().map_err(io("wake the stream's thread"))?;
         }
         if running && !interrupted {
-            // Until the end is asked for, a slow reader has all the time that it takes.
+            // Until the end is requested, a slow reader may take any time.
             (running, interrupted) = tokio::select! {
                 _ = &mut finished => (false, false),
                 () = interrupts.next() => (true, true),
@@ -406,16 +409,16 @@ fn until_the_end(
         if running && interrupted {
             tokio::select! {
                 _ = &mut finished => {}
-                () = interrupts.next_wish() => std::process::exit(CUT_OFF),
+                () = interrupts.next_request() => std::process::exit(CUT_OFF),
                 () = Writer::of(&worker).give_up(progress) => {}
             }
         }
         let streamed = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        streamed.ok_or_else(|| io("stream events")(io::Error::other("their thread was given nothing to do")))
+        streamed.ok_or_else(|| io("stream events")(io::Error::other("the stream's thread got no work")))
     })
 }
 
-/// What happened, and what was lost, line by line.
+/// The summary: printed events and losses, line by line.
 fn summarize(report: &Report, printed: &BTreeMap<&'static str, u64>) -> Vec<String> {
     let Report { duration, .. } = report;
     let shown = || printed.iter().filter(|(name, _)| !name.starts_with("stream."));
@@ -426,12 +429,12 @@ fn summarize(report: &Report, printed: &BTreeMap<&'static str, u64>) -> Vec<Stri
     [first].into_iter().chain(losses(report)).collect()
 }
 
-/// What was lost, line by line.
+/// The losses, line by line.
 fn losses(report: &Report) -> Vec<String> {
     let remedy = |stage: &str| match stage {
         "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
-        "table" => "a table of the kernel side was full: watch fewer processes, with -n or -p",
-        "hook" => "the kernel left a hook out while it was running already",
+        "table" => "a kernel map was full: watch fewer processes, with -n or -p",
+        "hook" => "the kernel skipped a hook that was already running",
         _ => "records could not be decoded: please report this",
     };
     let lost = report.lost.iter();
@@ -448,7 +451,7 @@ mod tests {
     };
 
     #[test]
-    fn a_summary_counts_in_good_grammar() {
+    fn summary_uses_singular_and_plural() {
         let mut report = Report { duration: Duration::from_millis(1250), ..Report::default() };
         let mut printed = BTreeMap::from([("stream.start", 1)]);
         assert_eq!(summarize(&report, &printed), ["0 events in 1.2 s"]);
@@ -462,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_kernel_refuses_its_iterator_proc_will_do() {
+    fn proc_replaces_an_iterator_that_the_kernel_refuses() {
         let check = |why: fn(bool) -> _| {
             let mut observer = Observer::refusing(why);
             observer.snapshot(false, &mut || {}).unwrap();
@@ -484,7 +487,7 @@ mod tests {
         assert_eq!(unseen(&hook, &HookForm::Unneeded), None);
         assert_eq!(
             unseen(&hook, &HookForm::Off("--no-syscall-hooks".to_owned())).as_deref(),
-            Some("hook sys_exit is off (--no-syscall-hooks). Not seen without it: refusals, and more")
+            Some("hook sys_exit is off (--no-syscall-hooks). Missing without it: refusals, and more")
         );
     }
 }

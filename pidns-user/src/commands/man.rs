@@ -1,4 +1,4 @@
-//! `pidns-trace man`: the man pages.
+//! `pidns-trace man`: prints or writes the man pages.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,20 +16,20 @@ use crate::{
     commands::failure::Failure,
 };
 
-/// Prints the page of the program, or writes every page into a folder.
+/// Prints the page of the program, or writes every page into a directory.
 pub fn run(args: &ManArgs) -> Result<ExitCode, Failure> {
     let pages = man_pages().map_err(|error| Failure::Io { what: "write a man page", error })?;
     let Some(folder) = &args.folder else {
         return print(|to| pages.first().map_or(Ok(()), |page| to.write_all(&page.text)));
     };
     let failed = |file: &Path, error| Failure::Write { file: file.to_owned(), error };
-    // For a file the first page fails: it is no folder.
+    // If it is a file, writing the first page fails: it is not a directory.
     if !folder.exists() {
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     }
     for page in pages {
         let file = folder.join(page.name);
-        // It may be run by root in a folder of another user, who could have put a link there.
+        // NOFOLLOW: root may run this in a directory of another user, who could have put a link there.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let opened = options.open(&file);

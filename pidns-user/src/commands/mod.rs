@@ -1,7 +1,6 @@
-//! The commands, one a file.
+//! The subcommands, one per file.
 
 pub mod agent;
-mod asked;
 mod background;
 pub mod check;
 pub mod closed_output;
@@ -9,12 +8,13 @@ pub mod completions;
 mod ending;
 pub mod explain;
 pub mod failure;
+mod finding_filter;
 pub mod findings;
 mod host_observer;
 pub mod interrupts;
 mod live;
 pub mod man;
-mod notices;
+pub mod notices;
 pub mod pid;
 mod progress;
 pub mod ps;

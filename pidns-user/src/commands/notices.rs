@@ -1,17 +1,18 @@
-//! Messages on stderr that are no errors, and that `-q` silences.
+//! Messages on stderr that are not errors. `-q` silences them.
 
 use std::{
     fmt::Display,
     io::{self, Write as _},
 };
 
-use super::unread;
+use super::{terminal, unread};
 use crate::{
+    output::wrap,
     pipeline::{Consumer, Update, Wants},
     source::observer::Notice,
 };
 
-/// Prints notices, or nothing.
+/// Prints notices unless it is quiet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Notices {
     quiet: bool,
@@ -25,8 +26,7 @@ impl Notices {
     /// Prints one line.
     pub(crate) fn notify(self, message: impl Display) {
         if !self.quiet {
-            // A closed stderr means that no notices are wanted.
-            let _ = writeln!(io::stderr(), "pidns-trace: {message}");
+            write(message);
         }
     }
 
@@ -36,12 +36,24 @@ impl Notices {
     }
 }
 
+/// Writes a notice or an error to stderr. On a terminal its lines are broken at blanks.
+pub fn write(message: impl Display) {
+    const START: &str = "pidns-trace: ";
+    const INDENT: usize = 2;
+    let mut text = Vec::new();
+    // Writing to memory cannot fail.
+    let _ =
+        wrap::write((START, START.len()), &message.to_string(), INDENT, terminal::stderr_width(), &mut text);
+    // A closed stderr means that no notices are wanted; after an error, the exit code remains.
+    let _ = io::stderr().write_all(&text);
+}
+
 /// The lines of a notice.
 pub(super) fn messages(notice: &Notice) -> Vec<String> {
     match notice {
         Notice::NoIterator(why) => vec![why.to_string()],
         Notice::LeftOut(error) => {
-            vec![format!("cannot read /proc: {error}: what the task iterator left out is missing")]
+            vec![format!("cannot read /proc: {error}: processes that the task iterator omitted are missing")]
         }
         Notice::Unread(unread) => {
             let privilege = unread::about(unread, rustix::process::geteuid().is_root());
@@ -52,7 +64,7 @@ pub(super) fn messages(notice: &Notice) -> Vec<String> {
 }
 
 impl Consumer for Notices {
-    /// It wants no event: a stream does not go on for its sake.
+    /// Needs no events: a stream does not continue only for notices.
     fn update(&mut self, _: &Update<'_>) -> Wants {
         Wants::NoMore
     }

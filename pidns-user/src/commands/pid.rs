@@ -1,11 +1,11 @@
-//! `pidns-trace pid`: one process's PID at every level, or in another namespace.
+//! `pidns-trace pid`: translates a process's PID to every level, or to another namespace.
 
 mod errors;
 mod place;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use self::place::PidPlace;
+use self::place::PidNamespaceRef;
 use super::{
     host_observer::HostObserver,
     notices::Notices,
@@ -27,20 +27,20 @@ use crate::{
     target::find::{self, Target},
 };
 
-/// What the PID is looked up in.
+/// The processes in which PIDs are looked up.
 struct PidTable<'a> {
     snapshot: &'a Snapshot,
     model: Forest<'a>,
-    /// Processes that were gone by then, the last to go first; none but of a recording.
+    /// Processes that are gone, the last to go first; empty for the running host.
     dead: &'a [SnapshotProcess],
-    /// Where threads are found; none of a recording.
+    /// Finds threads; `None` for a recording.
     threads: Option<Procfs>,
 }
 
-/// Who has the PID that was asked for.
+/// The process or thread that has the given PID.
 struct Owner<'a> {
     process: &'a SnapshotProcess,
-    /// Where the number is that of a thread, and not of its process.
+    /// The thread, if the number is a TID and not the PID of a process.
     thread: Option<Thread>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Owner<'a> {
         Self { process, thread: None }
     }
 
-    /// The process, or in its place the thread, with its own numbers.
+    /// The process, or the thread with its own TIDs.
     fn task(&self) -> SnapshotProcess {
         match &self.thread {
             Some(Thread { tid, process: _, pids }) => {
@@ -61,22 +61,22 @@ impl<'a> Owner<'a> {
 }
 
 impl PidTable<'_> {
-    /// Those that exist, then those that did.
+    /// Existing processes, then those that are gone.
     fn processes(&self) -> impl Iterator<Item = &SnapshotProcess> {
         self.snapshot.processes.iter().chain(self.dead)
     }
 
-    /// The process of this PID on the host: the one that has it, or the last that had.
+    /// The process that has this PID on the host, or else the last one that had it.
     fn of_number(&self, pid: HostPid) -> Option<&SnapshotProcess> {
         self.processes().find(|process| process.pid == pid)
     }
 
-    /// Who has this PID there, or had it.
-    fn in_place(&self, pid: u32, place: PidPlace) -> Option<&SnapshotProcess> {
+    /// The process that has or had this PID in this namespace.
+    fn in_place(&self, pid: u32, place: PidNamespaceRef) -> Option<&SnapshotProcess> {
         self.processes().find(|process| {
             let pids =
                 if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
-            // First by what costs nothing.
+            // Compare PIDs first: that is cheap.
             pids.contains(&pid)
                 && place
                     .level_of(process, &self.model.levels(process))
@@ -84,15 +84,15 @@ impl PidTable<'_> {
         })
     }
 
-    /// The thread of this number on the host.
+    /// The thread with this TID on the host.
     fn thread_of_number(&self, tid: u32) -> Option<Owner<'_>> {
         let thread = self.threads.as_ref()?.thread(tid)?;
         let process = self.of_number(thread.process)?;
         Some(Owner { process, thread: Some(thread) })
     }
 
-    /// The thread that has this number there.
-    fn thread_in_place(&self, tid: u32, place: PidPlace) -> Option<Owner<'_>> {
+    /// The thread with this TID in this namespace.
+    fn thread_in_place(&self, tid: u32, place: PidNamespaceRef) -> Option<Owner<'_>> {
         let procfs = self.threads.as_ref()?;
         self.snapshot.processes.iter().filter(|process| process.threads != Some(1)).find_map(|process| {
             let level = place.level_of(process, &self.model.levels(process))?;
@@ -114,7 +114,7 @@ impl PidTable<'_> {
     }
 }
 
-/// Takes a snapshot, or reads a recording, and translates.
+/// Takes a snapshot or reads a recording, and translates the PIDs.
 pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
     match recorded::read(&args.past, args.memory)? {
         Some(recorded) => of_recording(args, recorded),
@@ -131,10 +131,11 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
     let model = Forest::new(&snapshot);
     let host = PidTable { snapshot: &snapshot, model, dead: &[], threads: Some(Procfs::default()) };
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
+    let asked = Request::of(args, |target| {
+        Ok(PidNamespaceRef::of_number(find::namespace(target, &snapshot, &host.model)?))
+    })?;
     each(args, |pid, is_first| {
-        let (owner, asked) = search(pid, args, &host, |target| {
-            Ok(PidPlace::of_number(find::namespace(target, &snapshot, &host.model)?))
-        })?;
+        let owner = search(pid, asked, &host)?;
         let mut failure = None;
         let container = |ns: &SnapshotNamespace| {
             let found = wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).transpose();
@@ -146,7 +147,7 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
         if let Some(thread) = &owner.thread {
             let process = owner.process;
             Notices::new(args.quiet).notify(format_args!(
-                "{} is a thread of {}[{}]: these are the numbers of the thread",
+                "{} is a thread of {}[{}]: the table shows the thread's TIDs",
                 thread.tid,
                 process.name(),
                 process.pid
@@ -157,7 +158,7 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Translates one PID after the other. What is found is printed; of what is not, all but the last failure is printed here.
+/// Translates the PIDs one by one and prints the results. Prints all failures but the last, which it returns.
 fn each(
     args: &PidArgs,
     mut translate: impl FnMut(u32, bool) -> Result<ExitCode, Failure>,
@@ -178,7 +179,7 @@ fn each(
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// The same of a recording, which remembers the dead: the last of them to have had the number.
+/// Translates from a recording, which also contains processes that are gone. If several had a PID, the last one counts.
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
     let Recorded { snapshot, dead, gone, world, damage, time, .. } = recorded;
     let wall_clock = |at: BootNs| {
@@ -189,29 +190,29 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
     let host = PidTable { snapshot: &snapshot, model, dead: &dead, threads: None };
     let place = |target: &str| {
         Ok(match find::name(target, &snapshot, &gone)? {
-            // By its number alone it may be gone too, and another one's by now.
+            // The namespace with this number may be gone, and another one may have the number now.
             Target::Namespace(inum) => match host.model.node(inum).is_some() {
                 false if gone.iter().all(|gone| gone.inum != inum) => {
                     return Err(find::no_namespace(inum, &snapshot).into());
                 }
-                _ => PidPlace::of_number(inum),
+                _ => PidNamespaceRef::of_number(inum),
             },
-            Target::Container(inum) => PidPlace::of_living(inum, &world),
-            Target::GoneContainer(key) => PidPlace::of_key(key, &world),
-            Target::Sharing(found) => PidPlace::of_living(found.ns, &world),
-            Target::Pod(found) => PidPlace::of_living(find::one_namespace(target, &found)?, &world),
+            Target::Container(inum) => PidNamespaceRef::of_living(inum, &world),
+            Target::GoneContainer(key) => PidNamespaceRef::of_key(key, &world),
+            Target::Sharing(found) => PidNamespaceRef::of_living(found.ns, &world),
+            Target::Pod(found) => PidNamespaceRef::of_living(find::one_namespace(target, &found)?, &world),
             Target::Process(pid) => {
                 let process = host.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
                 let inum = process.ns.ok_or_else(|| find::no_process(pid, &snapshot))?;
                 match host.model.ancestry(inum, process.start_boot_ns).first() {
-                    Some(own) => PidPlace::of_key(NamespaceKey { inum, ..own.key() }, &world),
-                    None => PidPlace::of_number(inum),
+                    Some(own) => PidNamespaceRef::of_key(NamespaceKey { inum, ..own.key() }, &world),
+                    None => PidNamespaceRef::of_number(inum),
                 }
             }
         })
     };
-    let result = each(args, |pid, is_first| {
-        let (owner, asked) = search(pid, args, &host, place)?;
+    let translate = |asked: Request, pid, is_first| {
+        let owner = search(pid, asked, &host)?;
         for target in [&args.target, &args.to].into_iter().flatten() {
             if let Ok(Target::Namespace(inum)) = find::name(target, &snapshot, &gone) {
                 let all = world.namespace(inum).map(|it| &it.namespace).into_iter().chain(&gone);
@@ -228,48 +229,51 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
             Notices::new(args.quiet).notify(format_args!("process {} was gone by then", owner.process.pid));
         }
         print((pid, is_first), args, &host, &owner, asked, |ns| ns.container.clone())
-    });
-    recorded::with_damage(recorded::with_the_forgotten(result, &world), damage)
+    };
+    let result = Request::of(args, place)
+        .and_then(|asked| each(args, |pid, is_first| translate(asked, pid, is_first)));
+    recorded::with_damage(recorded::noting_forgotten(result, &world), damage)
 }
 
-/// Whom the command asks for, and where: what `--in` and `--to` name.
-fn search<'a>(
-    pid: u32,
-    args: &PidArgs,
-    host: &'a PidTable<'_>,
-    place: impl Fn(&str) -> Result<PidPlace, Failure>,
-) -> Result<(Owner<'a>, Request), Failure> {
-    let PidArgs { target, to, .. } = args;
-    let seen_in = target.as_deref().map(&place).transpose()?;
-    let to = to.as_deref().map(&place).transpose()?;
-    let owner = match seen_in {
+/// Finds the process with the PID.
+fn search<'a>(pid: u32, asked: Request, host: &'a PidTable<'_>) -> Result<Owner<'a>, Failure> {
+    match asked.seen_in {
         Some(place) => host
             .in_place(pid, place)
             .map(Owner::process)
             .or_else(|| host.thread_in_place(pid, place))
-            .ok_or_else(|| errors::no_process_in(pid, place, host))?,
+            .ok_or_else(|| errors::no_process_in(pid, place, host)),
         None => host
             .of_number(HostPid(pid))
             .map(Owner::process)
             .or_else(|| host.thread_of_number(pid))
             .ok_or_else(|| match errors::elsewhere(pid, host) {
                 Some(elsewhere) => Failure::NoMatch(format!(
-                    "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
+                    "no process on the host has PID {pid}{}, but {elsewhere}: use --in",
                     host.how_far_that_is_known()
                 )),
                 None => find::no_process(HostPid(pid), host.snapshot).into(),
-            })?,
-    };
-    Ok((owner, Request { seen_in, to }))
+            }),
+    }
 }
 
-/// Where the PID was given, and where it is asked for.
+/// The namespace in which the PIDs were given, and the one to translate them to.
+#[derive(Clone, Copy)]
 struct Request {
-    seen_in: Option<PidPlace>,
-    to: Option<PidPlace>,
+    seen_in: Option<PidNamespaceRef>,
+    to: Option<PidNamespaceRef>,
 }
 
-/// Prints the levels of one PID; a blank line stands between two tables.
+impl Request {
+    /// Looks up the namespaces that `--in` and `--to` name: once, so that an error about them is printed once.
+    fn of(args: &PidArgs, place: impl Fn(&str) -> Result<PidNamespaceRef, Failure>) -> Result<Self, Failure> {
+        let seen_in = args.target.as_deref().map(&place).transpose()?;
+        let to = args.to.as_deref().map(&place).transpose()?;
+        Ok(Self { seen_in, to })
+    }
+}
+
+/// Prints the levels of one PID. A blank line separates tables.
 fn print(
     (pid, is_first): (u32, bool),
     args: &PidArgs,
@@ -303,7 +307,7 @@ fn print(
     })
 }
 
-/// The process at each level; where its PIDs may not be read, at level 0 alone.
+/// The PID at each level. If the PIDs cannot be read, only at level 0.
 fn levels(
     model: &Forest<'_>,
     process: &SnapshotProcess,

@@ -1,4 +1,4 @@
-//! How far a recording has come, in one line of the terminal that is written anew.
+//! Shows the progress of a recording in one terminal line that is overwritten.
 
 use std::{
     fmt::Write as _,
@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{stdio::stderr, termios::tcgetwinsize};
-
+use super::terminal::stderr_width;
 use crate::{
     event::Body,
     model::World,
@@ -16,17 +15,17 @@ use crate::{
     text::Count,
 };
 
-/// How often the line is written.
+/// Interval of updates.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts what is recorded, and prints it.
+/// Counts recorded events and shows the counts.
 pub(super) struct Progress {
     began: Instant,
     printed: Instant,
     counts: Counts,
 }
 
-/// What was recorded so far.
+/// Counts so far.
 #[derive(Debug, Default)]
 struct Counts {
     events: u64,
@@ -37,7 +36,7 @@ struct Counts {
 }
 
 impl Progress {
-    /// One that writes to stderr, where that is a terminal and `-q` was not given.
+    /// Writes to stderr. `None` if stderr is no terminal or `-q` was given.
     pub(super) fn on_terminal(quiet: bool) -> Option<Self> {
         let now = Instant::now();
         let shows = !quiet && io::stderr().is_terminal();
@@ -55,24 +54,24 @@ impl Consumer for Progress {
         if self.printed.elapsed() >= INTERVAL {
             self.printed = Instant::now();
             let line = self.counts.line(self.began.elapsed());
-            // A line that wraps could not be taken back. A closed stderr is no failure.
+            // Cut the line: a wrapped line could not be overwritten. A closed stderr is no failure.
             let _ = write!(io::stderr(), "\r\x1b[K{}", shorten(&line, columns() - 1, Cut::End));
         }
         Wants::Along
     }
 
     fn finish(&mut self) -> Result<(), ConsumerError> {
-        // The summary takes its place.
+        // Clear the line: the summary follows.
         let _ = write!(io::stderr(), "\r\x1b[K");
         Ok(())
     }
 }
 
-/// Columns of the terminal that is stderr.
+/// Number of columns of the terminal on stderr.
 fn columns() -> usize {
-    /// For one that does not report it.
+    /// Used if the terminal does not report its width.
     const USUAL: usize = 80;
-    tcgetwinsize(stderr()).map_or(USUAL, |size| if size.ws_col > 1 { size.ws_col.into() } else { USUAL })
+    stderr_width().unwrap_or(USUAL)
 }
 
 impl Counts {
@@ -117,12 +116,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_counts_events_and_losses() {
+    fn line_counts_events_and_losses() {
         let mut counts = Counts::default();
         assert_eq!(counts.line(Duration::ZERO), "0 s: 0 events, 0 namespaces created, 0 processes forked");
         counts.follow(&Body::StreamLost { stage: "ring".into(), count: 5 });
         counts.follow(&Body::StreamResync { added: 1, removed: 0, changed: 0 });
-        assert_eq!((counts.events, counts.lost), (0, 5), "what frames a stream does not count");
+        assert_eq!((counts.events, counts.lost), (0, 5), "frame events do not count");
         counts.events = 1;
         assert!(counts.line(Duration::from_millis(2_500)).starts_with("2 s: 1 event, "));
         assert!(counts.line(Duration::ZERO).ends_with(", 5 LOST"));

@@ -1,4 +1,4 @@
-//! `pidns-trace ps`: processes with their PID at every level.
+//! `pidns-trace ps`: lists processes with their PID at every level.
 
 use std::{io, process::ExitCode};
 
@@ -18,7 +18,7 @@ use crate::{
     procfs::Procfs,
 };
 
-/// Takes a snapshot and prints the processes; with `--watch` again and again.
+/// Takes a snapshot and prints the processes; with `--watch` repeatedly.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     let sorts_by = |field| args.sort.is_some_and(|sort| sort.is_by(field));
     let asked = ViewRequest {
@@ -43,7 +43,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     view::show(&asked, |seen, to| write(args, seen, to))
 }
 
-/// The arguments that each process was started with. A recording has none.
+/// The command-line arguments of each process. Empty for a recording, which does not contain them.
 fn args_of(processes: &[&SnapshotProcess], snapshot: &Snapshot) -> ArgsOf {
     if snapshot.source == SnapshotSource::Recording {
         return ArgsOf::new();

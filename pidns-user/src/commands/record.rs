@@ -1,4 +1,4 @@
-//! `pidns-trace record`: the live stream in a file, behind all that existed at its start.
+//! `pidns-trace record`: writes the live stream to a file, after a snapshot of the state at its start.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,7 +19,7 @@ use crate::{
     output::Json, output::sink::Sink, pipeline::Follow, text::Count,
 };
 
-/// Records until something ends it.
+/// Records until a signal or a limit ends it.
 pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     let RecordArgs { file, force, stop, kernel, thresholds } = args;
     if file == "-" {
@@ -28,12 +28,12 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         ));
     }
     let filter = Filter::everything()?;
-    // Before anything is written: without the privileges there is nothing to write.
+    // Check before creating the file: without privileges there is nothing to write.
     load::check_privileges()?;
     let cannot = |error| Failure::Write { file: file.clone(), error };
     let observer = Some(live::observer(kernel)?);
     let compressed = file.extension().is_some_and(|extension| extension == "zst");
-    // Only when the kernel side is in place: where it is refused, no empty file is left, and none is emptied.
+    // Create the file only after the kernel side is loaded, so that a failure leaves no empty file and truncates none.
     let open = || {
         let to = create(file, *force).map_err(cannot)?;
         if compressed { Sink::compressed(to).map_err(cannot) } else { Ok(Sink::new(to)) }
@@ -50,22 +50,25 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         stop,
         with_host_containers: true,
         shows_containers: true,
-        findings: Some(findings.beside_others()),
+        findings: Some(findings.alongside_others()),
         output: Some(StreamOutput { view: Box::new(Json), file: Some(file), open }),
         progress: Progress::on_terminal(kernel.quiet),
     };
     let code = stream.run()?.code;
-    // A user who has moved it meanwhile knows how large it is.
+    // If the user has moved the file meanwhile, its size is reported as 0.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
     Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));
     Ok(code)
 }
 
-/// For its owner alone: it has the processes of all users, and with --args their arguments.
+/// Creates the file, readable only by its owner: it contains the processes (and arguments) of all users.
 ///
-/// With `force`, a file or a link that has the name is taken away before: what is written is a new file, with an owner and a mode of
-/// its own, and nothing that a link of a stranger's leads to. (Something else, such as a device or a pipe, is written to.)
+/// With `force`, removes an existing file or link first. The result is a new file with its own owner and mode, and a
+/// link made by another user is not followed. A device or pipe is opened and written to.
 fn create(file: &Path, force: bool) -> io::Result<File> {
+    if file.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     if force && let Ok(found) = fs::symlink_metadata(file) {
@@ -74,7 +77,7 @@ fn create(file: &Path, force: bool) -> io::Result<File> {
         }
         fs::remove_file(file)?;
     }
-    // Where another one was made meanwhile, it is an error.
+    // Fails if another process has created the file meanwhile.
     options.create_new(true).open(file)
 }
 
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recording_is_for_its_owner_alone() {
+    fn only_the_owner_can_read_a_recording() {
         let directory = tempfile::tempdir().unwrap();
         let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
         for force in [false, true] {
@@ -117,6 +120,9 @@ mod tests {
         assert_ne!(inode(&precious), before, "the owner of the old one has no access to the new one");
         drop(kept_open);
         assert!(create(Path::new("/dev/null"), true).is_ok(), "a device is written to");
-        assert!(create(directory.path(), true).is_err());
+        for force in [false, true] {
+            let error = create(directory.path(), force).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::IsADirectory, "an existing file could be replaced");
+        }
     }
 }

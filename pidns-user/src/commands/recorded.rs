@@ -1,4 +1,4 @@
-//! `--from FILE --at TIME`: what existed at a moment of a recording.
+//! `--from FILE --at TIME`: reads the state at a moment of a recording.
 
 use std::{path::Path, process::ExitCode, sync::atomic::AtomicBool};
 
@@ -19,31 +19,31 @@ use crate::{
     pipeline::{Consumer, ContainerSource, Follow, NamesAhead, Pipeline, Update, Wants},
     source::{
         recording::{Damage, Recording, RecordingFile},
-        replay::{Moment, Replay, Until},
+        replay::{Replay, ReplayEnd, Until},
     },
 };
 
 /// The objects that existed at the moment, and those that were gone.
 pub(super) struct Recorded {
-    /// What was read.
+    /// The opened file, to read it again.
     pub(super) file: RecordingFile,
-    /// At the moment.
+    /// The state at the moment.
     pub(super) snapshot: Snapshot,
-    /// Processes that were gone by then, the last to go first.
+    /// Processes that were gone at the moment, the last to go first.
     pub(super) dead: Vec<SnapshotProcess>,
-    /// Namespaces that were gone by then, the last to go first.
+    /// Namespaces that were gone at the moment, the last to go first.
     pub(super) gone: Vec<SnapshotNamespace>,
-    /// All that its events make.
+    /// The model at the moment.
     pub(super) world: World,
-    /// The moment by the wall clock; `None` where there is no event.
+    /// The moment by the wall clock; `None` if there is no event.
     pub(super) time: Option<Timestamp>,
-    /// In which of the file's streams the moment is, from 1; 0 where none has a beginning.
+    /// Index of the file's stream that contains the moment, from 1; 0 before the first `stream.start`.
     pub(super) stream: u64,
-    /// What kept the rest of the recording from being read, if it was wanted.
+    /// The damage that prevented reading the rest, if the rest was needed.
     pub(super) damage: Option<Failure>,
 }
 
-/// Opens a recording, and gives up all privileges before the first byte of it is read: its author may be hostile.
+/// Opens a recording. Drops all privileges before reading its first byte, because its author may be hostile.
 pub(super) fn open(path: &Path) -> Result<(RecordingFile, Recording), Failure> {
     let unread = |error| Failure::File { file: path.to_owned(), error };
     let file = RecordingFile::open(path).map_err(unread)?;
@@ -52,12 +52,28 @@ pub(super) fn open(path: &Path) -> Result<(RecordingFile, Recording), Failure> {
     Ok((file, recording))
 }
 
-/// Reads the recording up to the moment; `None` where none was asked for.
+/// The names of containers in the whole recording: the first events of a container do not contain its name. The
+/// returned recording starts at the beginning again. If it can be read only once, no name is known ahead.
+pub(super) fn names_ahead(
+    path: &Path,
+    file: &RecordingFile,
+    recording: Recording,
+) -> Result<(NamesAhead, Recording), Failure> {
+    let mut names = NamesAhead::default();
+    if !file.can_be_read_again() {
+        return Ok((names, recording));
+    }
+    recording.naming().for_each(|event| names.learn(&event));
+    let again = file.read().map_err(|error| Failure::File { file: path.to_owned(), error })?;
+    Ok((names.rewound(), again))
+}
+
+/// Reads the recording up to the moment; `None` if the command reads no recording.
 pub(super) fn read(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>, Failure> {
     read_with(past, memory, &mut [])
 }
 
-/// The same, with all events up to the moment for these consumers.
+/// Like [`read`], and passes all events up to the moment to these consumers.
 pub(super) fn read_with(
     past: &SourceArgs,
     memory: Memory,
@@ -66,17 +82,18 @@ pub(super) fn read_with(
     let SourceArgs { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let (opened, recording) = open(file)?;
-    let (mut world, moment, damage) = replay(file, recording, *at, memory, consumers)?;
+    let (names, recording) = names_ahead(file, &opened, recording)?;
+    let (mut world, moment, damage) = replay(file, recording, names, *at, memory, consumers)?;
     match damage {
-        // Of a snapshot that the moment is right behind, no more follows.
+        // A snapshot that ends exactly at the moment is complete.
         None => drop(world.settle()),
         Some(_) if world.is_in_snapshot() => Notices::new(false).notify(format_args!(
-            "{}: the damage is in the midst of a snapshot: processes and namespaces are missing from what is shown",
+            "{}: the damage is within a snapshot: the output lacks processes and namespaces",
             file.display()
         )),
         Some(_) => {}
     }
-    let Moment { last, behind, stream, .. } = moment;
+    let ReplayEnd { last, behind, stream, .. } = moment;
     let mut snapshot = world.snapshot();
     let nanoseconds = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);
     snapshot.boot_ns = snapshot.boot_ns.saturating_add(nanoseconds);
@@ -86,8 +103,8 @@ pub(super) fn read_with(
     Ok(Some(Recorded { file: opened, snapshot, dead, gone, world, time, stream, damage }))
 }
 
-/// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
-/// behind the damage: both are reported then.
+/// Adds damage to the result of a command on a recording. If the command found nothing, the object may come after the
+/// damage, so both are reported.
 pub(super) fn with_damage(
     result: Result<ExitCode, Failure>,
     damage: Option<Failure>,
@@ -102,20 +119,21 @@ pub(super) fn with_damage(
     }
 }
 
-/// The same of a command that finds those that are gone, too: what is not there may only be forgotten.
-pub(super) fn with_the_forgotten<T>(result: Result<T, Failure>, world: &World) -> Result<T, Failure> {
+/// For a command that also finds objects that are gone: adds to the error "not found" that the model may have forgotten
+/// the object.
+pub(super) fn noting_forgotten<T>(result: Result<T, Failure>, world: &World) -> Result<T, Failure> {
     match result {
         Err(Failure::NoMatch(text)) if world.history().has_forgotten() => Err(Failure::NoMatch(format!(
-            "{text}; of what was gone by then the last {} are remembered: an earlier moment (--at) has others, and \
-             --remember asks for more",
+            "{text}; only the last {} gone processes and namespaces are remembered: choose an earlier moment with --at, \
+             or remember more with --remember",
             world.history().limit()
         ))),
         result => result,
     }
 }
 
-/// What happened to the subject in this stream of the file up to this time. The file is read
-/// another time: the subject is known only when it was read to the moment.
+/// The subject's history in this stream of the file, up to this time. Reads the file again, because the subject is
+/// known only after the first pass.
 pub(super) fn timeline(
     path: &Path,
     file: &RecordingFile,
@@ -130,12 +148,12 @@ pub(super) fn timeline(
         Follow::Nothing,
         ContainerSource::Recorded(NamesAhead::default()),
     );
-    // Damage was met at the first reading.
+    // Damage was already reported by the first pass.
     pipeline.run(&mut [&mut follower], &AtomicBool::new(false));
     Ok(follower.timeline)
 }
 
-/// Gathers a timeline of one of a file's streams, up to a time of it.
+/// Builds the timeline of one stream of a file, up to a time.
 struct TimelineOf {
     timeline: Timeline,
     at: u64,
@@ -156,25 +174,25 @@ impl Consumer for TimelineOf {
     }
 }
 
-/// What the events up to the moment make of a recording, and what kept the rest from being read.
+/// Reads events up to the moment into a model. Returns the model, that moment, and the damage that ended the reading.
 fn replay(
     file: &Path,
     recording: impl Iterator<Item = Result<Event, Damage>>,
+    names: NamesAhead,
     at: Option<Until>,
     Memory { remember }: Memory,
     consumers: &mut [&mut dyn Consumer],
-) -> Result<(World, Moment, Option<Failure>), Failure> {
+) -> Result<(World, ReplayEnd, Option<Failure>), Failure> {
     let source = Replay::new(recording, at.unwrap_or(Until::End));
-    let pipeline =
-        Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(NamesAhead::default()))
-            .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(names))
+        .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
     let (report, source, world) = pipeline.run(consumers, &AtomicBool::new(false));
-    let moment = source.moment();
+    let moment = source.end();
     let no_match = |message: String| Err(Failure::NoMatch(format!("{}: {message}", file.display())));
     match (moment.last, moment.first) {
-        (None, Some(first)) => return no_match(format!("it begins at {first:.3}, after that")),
+        (None, Some(first)) => return no_match(format!("it begins at {first:.3}, after the requested time")),
         (Some((_, last)), _) if !moment.is_within => {
-            return no_match(format!("it ends at {last:.3}, before that"));
+            return no_match(format!("it ends at {last:.3}, before the requested time"));
         }
         _ => {}
     }
@@ -202,11 +220,11 @@ mod tests {
         }
     }
 
-    /// At which second by the kernel's clock the last event before the moment is, and the moment itself, in milliseconds.
+    /// The second of the last event before the moment, and the moment in milliseconds, on the kernel's clock.
     fn at(events: &[Event], moment: Option<Until>) -> Result<(u64, u64), String> {
         let events = events.iter().cloned().map(Ok);
-        let (_, Moment { last, behind, .. }, damage) =
-            replay(Path::new("f"), events, moment, Memory::default(), &mut [])
+        let (_, ReplayEnd { last, behind, .. }, damage) =
+            replay(Path::new("f"), events, NamesAhead::default(), moment, Memory::default(), &mut [])
                 .map_err(|error| error.to_string())?;
         assert!(damage.is_none());
         let (last, _) = last.expect("an event");
@@ -223,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_found_by_the_clock_and_from_the_start() {
+    fn moment_can_be_a_wall_clock_time_or_an_elapsed_time() {
         let events: Vec<Event> = (0..10).map(lost).collect();
         assert_eq!(at(&events, None), Ok((59, 59_000)));
         assert_eq!(at(&events, by_clock(1_003)), Ok((53, 53_000)));
@@ -236,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_is_followed_as_the_events_show_it() {
+    fn end_of_a_replay_follows_a_wall_clock_that_was_set() {
         let mut events: Vec<Event> = (0..10).map(lost).collect();
         for event in &mut events[5..] {
             event.time += Duration::from_secs(100);
@@ -247,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn of_recordings_one_behind_the_other_each_begins_with_nothing() {
+    fn each_of_several_recordings_in_a_file_starts_with_an_empty_model() {
         let start = |second| {
             let body = Body::StreamStart {
                 version: "".into(),
@@ -268,7 +286,7 @@ mod tests {
             },
             ..lost(second)
         };
-        // The machine was started anew in between: its clock begins at 0.
+        // The host rebooted in between: its clock starts at 0 again.
         let mut second = [start(7), there(8, NsInum(3))];
         for (event, boot_ns) in second.iter_mut().zip([1, 1_000_000_001]) {
             event.boot_ns = BootNs(boot_ns);
@@ -277,7 +295,8 @@ mod tests {
         let inums = |moment| {
             let events = events.iter().cloned().map(Ok);
             let (world, moment, _) =
-                replay(Path::new("f"), events, moment, Memory::default(), &mut []).unwrap();
+                replay(Path::new("f"), events, NamesAhead::default(), moment, Memory::default(), &mut [])
+                    .unwrap();
             (moment.stream, world.namespaces().map(|entry| entry.namespace.inum).collect::<Vec<_>>())
         };
         assert_eq!(inums(None), (2, vec![NsInum(3)]));

@@ -1,4 +1,4 @@
-//! `pidns-trace [trace]`: the live stream.
+//! `pidns-trace [trace]`: prints the live stream.
 
 use std::process::ExitCode;
 
@@ -42,7 +42,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         (Follow::Nothing, None)
     };
     let findings =
-        has_findings.then(|| FindingsWatch::live((*thresholds).into(), readings::reader).beside_others());
+        has_findings.then(|| FindingsWatch::live((*thresholds).into(), readings::reader).alongside_others());
     let open = Box::new(|| Ok(Sink::new(stdout())));
     let output = Some(StreamOutput { view, file: None, open });
     let with_host_containers = has_findings;
@@ -65,8 +65,9 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     stream.run().map(|ended| ended.code)
 }
 
-/// Finds the containers that a stream's filter names. It replaces each name in `--ns` with the inode number of its namespace.
-/// For each name in `--container` that no container has now it returns a warning: such a container may start later.
+/// Finds the containers that a stream's filter names. Replaces each name in `--ns` with the inode number of its
+/// namespace. Returns a warning for each name in `--container` that no container has now: such a container may start
+/// later.
 fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>, Failure> {
     let is_name = |target: &String| matches!(ParsedTarget::of(target), Ok(ParsedTarget::Name(_)));
     if args.containers.is_empty() && !args.namespaces.iter().any(is_name) {
@@ -79,7 +80,7 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     let forest = Forest::new(&snapshot);
     for target in args.namespaces.iter_mut().filter(|target| is_name(target)) {
         *target = match find::namespace(target, &snapshot, &forest) {
-            // A usage error, as for a PID that no process has: the stream would have nothing to show.
+            // A usage error, like a PID without a process: the stream would show nothing.
             Err(TargetError::NoMatch(text)) => return Err(Failure::Usage(format!("--ns: {text}"))),
             found => found?.to_string(),
         };
@@ -88,13 +89,15 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     let is_there = |name: &str| all().any(|(_, container)| container.is_within(name));
     let unknown = args.containers.iter().filter(|name| !name.is_empty() && !is_there(name));
     let warn = |name: &String| {
-        let there = find::those_there(&snapshot);
-        format!("--container {name}: none is called so now ({there}); one that is started later is shown")
+        let there = find::existing_containers(&snapshot);
+        format!(
+            "--container {name}: no container has this name now ({there}); containers that start later are shown"
+        )
     };
     Ok(unknown.map(warn).collect())
 }
 
-/// The view that these options ask for.
+/// The view for these options.
 pub(super) fn view(args: &ViewArgs) -> Result<Box<dyn View + Send>, Failure> {
     Ok(match args.output {
         Output::Json if args.fields.is_some() => {

@@ -1,4 +1,4 @@
-//! `pidns-trace tree`: the forest of namespaces.
+//! `pidns-trace tree`: prints the forest of namespaces.
 
 use std::{io, process::ExitCode};
 
@@ -13,7 +13,7 @@ use crate::{
     output::{JsonForm, dot, forest},
 };
 
-/// Takes a snapshot and prints the tree; with `--watch` again and again.
+/// Takes a snapshot and prints the tree; with `--watch` repeatedly.
 pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     if args.output == TreeOutput::Dot && args.fields.is_some() {
         return Err(Failure::Usage(

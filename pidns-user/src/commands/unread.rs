@@ -6,15 +6,15 @@ use crate::{
     text::Count,
 };
 
-/// What was left alone, as reading it may wait for ever.
+/// Namespaces that were not opened because that could block forever.
 pub(super) fn about_servers(unread: &Unread) -> Option<String> {
     let count = Count(unread.behind_server, "mounted namespace was", "mounted namespaces were");
     (unread.behind_server > 0).then(|| {
-        format!("{count} not opened: the way there leads through a file system whose server may not answer (FUSE, NFS and the like)")
+        format!("{count} not opened: the path leads through a file system whose server may not answer (FUSE, NFS and similar)")
     })
 }
 
-/// What may not be read, and how to have it read.
+/// Data that pidns-trace has no permission to read, and the remedy.
 pub(super) fn about(unread: &Unread, root: bool) -> Option<String> {
     let Unread { processes, namespaces, files, mounts, hidden, behind_server: _ } = *unread;
     let of = |count, what| (count > 0).then(|| format!("{what} of {}", Count(count, "process", "processes")));
@@ -26,20 +26,20 @@ pub(super) fn about(unread: &Unread, root: bool) -> Option<String> {
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     let remedy = if root {
-        "This is root: a security module, or the lack of CAP_SYS_PTRACE in this user namespace, keeps them from it"
+        "This is root: a security module forbids it, or CAP_SYS_PTRACE is missing in this user namespace"
     } else {
-        "That takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run it with sudo"
+        "Reading needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run it with sudo"
     };
     let hides = "this /proc does not show the processes of others (its mount option hidepid)";
     match (parts.join(", "), hidden) {
         (parts, false) if parts.is_empty() => None,
         (parts, true) if parts.is_empty() => Some(format!("{hides}. {remedy}")),
-        (parts, false) => Some(format!("not known, as it may not be read: {parts}. {remedy}")),
-        (parts, true) => Some(format!("{hides}. Not known, as it may not be read: {parts}. {remedy}")),
+        (parts, false) => Some(format!("no permission to read: {parts}. {remedy}")),
+        (parts, true) => Some(format!("{hides}. No permission to read: {parts}. {remedy}")),
     }
 }
 
-/// What mounted procs keep without showing it. (JSON has those that are out of sight: nothing is wrong with them.)
+/// Mounted procs that keep an unknown namespace. (Only JSON lists procs that are out of sight: they are normal.)
 pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
     let line = |why, one, more| {
         let mounts = unnamed.iter().filter(|unnamed| unnamed.why == why);
@@ -55,18 +55,18 @@ pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
     let text = [
         line(
             WhyUnnamed::NoProcess,
-            "mounted proc keeps a namespace that has no process and that nothing names",
-            "mounted procs keep namespaces that have no process and that nothing names",
+            "mounted proc keeps an unknown namespace without processes",
+            "mounted procs keep unknown namespaces without processes",
         ),
         line(
             WhyUnnamed::Unreadable,
-            "mounted proc may not be read for the namespace that it shows",
-            "mounted procs may not be read for the namespaces that they show",
+            "mounted proc cannot be read, so its namespace is unknown",
+            "mounted procs cannot be read, so their namespaces are unknown",
         ),
         line(
             WhyUnnamed::BehindServer,
-            "mounted proc was not read, as the way there leads through a file system whose server may not answer",
-            "mounted procs were not read, as the way there leads through file systems whose servers may not answer",
+            "mounted proc was not read, because the path leads through a file system whose server may not answer",
+            "mounted procs were not read, because the paths lead through file systems whose servers may not answer",
         ),
     ];
     text.into_iter().flatten().collect()

@@ -1,21 +1,23 @@
-//! What `tree` and `ps` have in common: one snapshot, of a recording or of this machine, or one after the other.
+//! Shared by `tree` and `ps`: shows one snapshot, of a recording or of this host, or repeated snapshots.
 
 use std::{
+    fs::File,
     io::{self, Write as _},
+    os::fd::AsFd as _,
     process::ExitCode,
 };
 
 use super::{
     host_observer::HostObserver,
     notices::Notices,
-    readings::reader_in_turn,
+    readings::sequential_reader,
     recorded::{self, Recorded},
     watch::{self, Frame, Shown},
 };
 use crate::{
     cli::{Memory, Repeat, SourceArgs},
     commands::failure::Failure,
-    event::{finding::Finding, snapshot::Snapshot},
+    event::{finding::Finding, identity::NsInum, snapshot::Snapshot},
     findings::{FindingsWatch, Thresholds, of_snapshot},
     model::Forest,
     pipeline::Consumer,
@@ -26,37 +28,37 @@ use crate::{
     },
 };
 
-/// What to show, and how.
+/// What to show.
 pub(super) struct ViewRequest<'a> {
     pub(super) past: &'a SourceArgs,
     pub(super) repeat: Repeat,
-    /// What it is limited to: everything where there is none.
+    /// Limits the view to these targets; empty: everything.
     pub(super) targets: &'a [String],
-    /// Whether what holds namespaces is to be found.
+    /// Whether to find holders of namespaces.
     pub(super) holders: bool,
-    /// Whether the containers are shown: otherwise they are read only where TARGET may be the name of one.
+    /// Whether to show containers. If not, they are read only if a TARGET may be the name of one.
     pub(super) containers: bool,
-    /// Whether the paths of cgroups are.
+    /// Whether to read the paths of cgroups.
     pub(super) cgroups: bool,
-    /// Whether what is wrong is shown.
+    /// Whether to show findings.
     pub(super) findings: bool,
-    /// How snapshots follow each other.
+    /// Layout of repeated snapshots.
     pub(super) shown: Shown,
-    /// Whether only errors are printed.
+    /// Whether to print only errors.
     pub(super) quiet: bool,
 }
 
-/// What there is to show.
+/// The data to show.
 pub(super) struct Seen<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) forest: &'a Forest<'a>,
-    /// What the TARGET stands for, where one is given.
+    /// The objects that the TARGETs name, if any are given.
     pub(super) scope: Option<&'a Scope>,
-    /// What is wrong, where that was asked for.
+    /// Findings; empty unless requested.
     pub(super) findings: &'a [Finding],
 }
 
-/// Takes a snapshot, and has `write` write it from the TARGET down.
+/// Takes a snapshot and calls `write` to show it.
 pub(super) fn show(
     asked: &ViewRequest<'_>,
     write: impl Fn(&Seen<'_>, &mut dyn io::Write) -> io::Result<()>,
@@ -76,7 +78,7 @@ pub(super) fn show(
         let forest = Forest::new(&snapshot).with_entries(&world);
         let scope = |target: &String| {
             find::scope(target, &snapshot, &forest).map_err(|error| match error {
-                TargetError::NoMatch(text) if find::was_there(target, &gone) => TargetError::NoMatch(
+                TargetError::NoMatch(text) if find::is_gone_namespace(target, &gone) => TargetError::NoMatch(
                     format!("{text}: it was gone by then, and `explain` has its history"),
                 ),
                 error => error,
@@ -96,7 +98,8 @@ pub(super) fn show(
     let observer = if cgroups { observer.with_cgroups() } else { observer };
     let mut observer = if holders { observer } else { observer.without_holders() };
     let mut followed = PinnedTargets::new(targets);
-    // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
+    // Returns a message if the target is gone. A single view is written directly, without a buffer, because it can be
+    // megabytes.
     let mut show_frame = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
         let (mut snapshot, notices) = observer.snapshot_and_notices(holders)?;
         if containers {
@@ -106,23 +109,17 @@ pub(super) fn show(
         }
         let forest = Forest::new(&snapshot);
         let found = followed.find(&snapshot, &forest);
-        // What holds a namespace is shown of those without processes.
-        let shows_holders = holders
-            && match &found {
-                Ok(Lookup::Scope(scope)) => {
-                    let walk = forest.walk(Some(&scope.roots(&forest)));
-                    walk.iter().any(|(_, node)| node.members.is_empty())
-                }
-                Ok(Lookup::All | Lookup::Gone(_)) | Err(_) => true,
-            };
-        observer.notify(notices, shows_holders);
+        let shows = |shown: &dyn Fn(&Lookup) -> bool| holders && found.as_ref().is_ok_and(shown);
+        let shows_all = shows(&|found| matches!(found, Lookup::All));
+        observer.notify(notices, shows(&|found| shows_holders(found, &forest)), shows_all);
         let from = match found? {
             Lookup::All => None,
             Lookup::Scope(scope) => Some(scope),
             Lookup::Gone(inum) => return Ok(Some(format!("namespace {inum} is gone"))),
         };
         let found = if findings {
-            of_snapshot(&snapshot, Thresholds::default(), reader_in_turn()).0
+            of_snapshot(&snapshot, &forest, Thresholds::default(), sequential_reader(observer.take_cgroups()))
+                .0
         } else {
             Vec::new()
         };
@@ -143,16 +140,105 @@ pub(super) fn show(
     })
 }
 
-/// Shows what is written with this.
+/// Whether holders are shown: only namespaces without processes are shown with theirs.
+fn shows_holders(found: &Lookup, forest: &Forest<'_>) -> bool {
+    let is_empty =
+        |roots: Option<&[NsInum]>| forest.walk(roots).iter().any(|(_, node)| node.members.is_empty());
+    match found {
+        Lookup::All => is_empty(None),
+        Lookup::Scope(scope) => is_empty(Some(&scope.roots(forest))),
+        Lookup::Gone(_) => false,
+    }
+}
+
+/// Shows the output of the given function.
 type Show<'a> = dyn FnMut(&dyn Fn(&mut dyn io::Write) -> io::Result<()>) -> Result<(), Failure> + 'a;
 
-/// Prints what `write` writes; a reader that has gone is no failure.
+/// Prints the output of `write`. A closed pipe is no failure.
 pub(super) fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
+    /// The output for thousands of namespaces has megabytes.
+    const BUFFER: usize = 64 << 10;
+    // The standard library's writer would look for the last line feed of each piece, and write what follows separately.
+    let out = io::stdout().as_fd().try_clone_to_owned();
+    let printed = out.and_then(|out| {
+        let mut out = io::BufWriter::with_capacity(BUFFER, File::from(out));
+        write(&mut out).and_then(|()| out.flush())
+    });
+    match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Io { what: "write to standard output", error })
         }
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::identity::{BootNs, HostPid},
+        event::snapshot::{Holder, SnapshotNamespace, SnapshotProcess, SnapshotSource},
+        explanation::Host,
+    };
+
+    const HOST: NsInum = NsInum(4026531836);
+    const LIVING: NsInum = NsInum(4026532001);
+    const EMPTY: NsInum = NsInum(4026532002);
+
+    /// The host with one living namespace, and with one that has no process if `has_empty`.
+    fn snapshot(has_empty: bool) -> Snapshot {
+        let below = |inum| SnapshotNamespace { parent: Some(HOST), ..SnapshotNamespace::bare(inum, 1) };
+        let mut namespaces = vec![SnapshotNamespace::bare(HOST, 0), below(LIVING)];
+        namespaces.extend(has_empty.then(|| below(EMPTY)));
+        let process = |pid, pids: &[u32], ns| SnapshotProcess {
+            pids: pids.to_vec(),
+            ns: Some(ns),
+            ..SnapshotProcess::bare(HostPid(pid))
+        };
+        Snapshot {
+            namespaces: namespaces.into_iter().map(|ns| (ns.inum, ns)).collect(),
+            processes: vec![process(1, &[1], HOST), process(100, &[100, 1], LIVING)],
+            ..Snapshot::empty(SnapshotSource::Iterator, BootNs(0))
+        }
+    }
+
+    #[test]
+    fn unread_files_matter_only_for_a_namespace_without_processes() {
+        for (has_empty, target, expected) in [
+            (false, None, false),
+            (true, None, true),
+            (true, Some(LIVING), false),
+            (true, Some(HOST), true),
+            (true, Some(EMPTY), true),
+        ] {
+            let snapshot = snapshot(has_empty);
+            let forest = Forest::new(&snapshot);
+            let found = target.map_or(Lookup::All, |inum| Lookup::Scope(Scope::of_namespace(inum)));
+            assert_eq!(shows_holders(&found, &forest), expected, "{has_empty} {target:?}");
+        }
+        let snapshot = snapshot(true);
+        assert!(!shows_holders(&Lookup::Gone(EMPTY), &Forest::new(&snapshot)));
+    }
+
+    #[test]
+    fn explain_lists_holders_of_a_namespace_that_they_keep() {
+        let mut snapshot = snapshot(true);
+        let lists_holders = |snapshot: &Snapshot, inum| {
+            let forest = Forest::new(snapshot);
+            let (facts, _) =
+                Host { snapshot, forest: &forest, world: None }.explain_namespace(inum).expect("facts");
+            facts.lists_holders()
+        };
+        for (inum, expected) in [(HOST, false), (LIVING, false), (EMPTY, true)] {
+            assert_eq!(lists_holders(&snapshot, inum), expected, "{inum}");
+        }
+        let holder = |inum| (inum, Holder::Child { ns: EMPTY });
+        snapshot.holders = vec![holder(HOST), holder(LIVING)];
+        for (inum, expected) in [(HOST, false), (LIVING, true), (EMPTY, true)] {
+            assert_eq!(lists_holders(&snapshot, inum), expected, "{inum}");
+        }
+        let forest = Forest::new(&snapshot);
+        let host = Host { snapshot: &snapshot, forest: &forest, world: None };
+        assert!(!host.explain_process(HostPid(100)).expect("facts").0.lists_holders());
     }
 }

@@ -1,4 +1,4 @@
-//! The notice at the start of a stream: without it a quiet machine cannot be distinguished from a hanging program.
+//! The notice at the start of a stream. Without it, a quiet host looks like a hanging program.
 
 use crate::{
     event::{Body, StreamFilter},
@@ -6,10 +6,10 @@ use crate::{
     text::{Count, Name},
 };
 
-/// Kinds of events that are named; the others are counted.
+/// Number of event kinds that are listed by name; more are only counted.
 const NAMED: usize = 4;
 
-/// What is attached, and what is waited for.
+/// The attached hooks, and the expected events.
 pub(super) fn message(hooks: &[(Hook, HookForm)], filter: &StreamFilter, is_recording: bool) -> String {
     let attached = hooks.iter().filter(|(_, form)| matches!(form, HookForm::On(_)));
     let functions = attached.clone().filter(|(hook, _)| hook.is_function()).count();
@@ -26,7 +26,7 @@ pub(super) fn message(hooks: &[(Hook, HookForm)], filter: &StreamFilter, is_reco
 /// "fork.failed, process.exit in container web".
 fn what(filter: &StreamFilter) -> String {
     let StreamFilter { events, namespaces, containers, pids, comms, levels } = filter;
-    // Of what frames a stream nothing is chosen.
+    // The filter does not apply to `stream.*` and `snapshot.*`.
     let all =
         Body::NAMES.iter().filter(|name| !name.starts_with("stream.") && !name.starts_with("snapshot."));
     let events = match events.len() {
@@ -54,7 +54,7 @@ mod tests {
     use crate::event::identity::{HostPid, NsInum};
 
     #[test]
-    fn each_wait_names_its_event() {
+    fn notice_names_the_events_and_limits_of_the_filter() {
         let mut filter = StreamFilter { events: vec!["fork.failed".into()], ..StreamFilter::default() };
         assert_eq!(what(&filter), "fork.failed");
         filter.namespaces = vec![NsInum(4026532847)];

@@ -1,4 +1,4 @@
-//! `--watch`: the same view again and again, until Ctrl-C or until its reader is gone.
+//! `--watch`: repeats a view until Ctrl-C or until its reader is gone.
 
 use std::{
     borrow::Cow,
@@ -20,25 +20,26 @@ use crate::{
 
 /// The result of one snapshot.
 pub(super) enum Frame {
-    /// This is to be shown.
+    /// The output to show.
     Seen(Vec<u8>),
-    /// Its TARGET is gone: the message for that.
+    /// The TARGET is gone; this is the message.
     Gone(String),
 }
 
-/// How snapshots follow each other.
+/// Layout of repeated snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// On a terminal each takes the place of the one before, with a heading or not.
+    /// On a terminal: each snapshot overwrites the previous one.
     Screen {
-        /// Whether it shows the time of the snapshot.
+        /// Whether to show the time of the snapshot.
         headings: bool,
     },
-    /// One after the other, whole: they are for programs.
+    /// All output, one snapshot after the other, for programs.
     Lines,
 }
 
-/// Takes a snapshot, shows it, waits; and again. The first snapshot comes before any thread is started: loading BPF programs wants none.
+/// Takes a snapshot, shows it, waits, and repeats. The first snapshot comes before any thread is started, because
+/// loading BPF programs needs a process with a single thread.
 pub(super) fn repeat(
     interval: Duration,
     shown: Shown,
@@ -70,7 +71,7 @@ pub(super) fn repeat(
     }
 }
 
-/// On a terminal in the place of what was shown before, as much as fits; else as it is.
+/// On a terminal: overwrites the previous output with as much as fits. Otherwise returns the text unchanged.
 fn laid_out(text: Vec<u8>, interval: Duration, shown: Shown) -> Vec<u8> {
     let Shown::Screen { headings } = shown else { return text };
     let Some((rows, columns)) = terminal::size().filter(|_| io::stdout().is_terminal()) else { return text };
@@ -80,8 +81,8 @@ fn laid_out(text: Vec<u8>, interval: Duration, shown: Shown) -> Vec<u8> {
     screen(&text, rows, columns).into_bytes()
 }
 
-/// What makes a terminal show this from its upper left on, and nothing else: lines are cut off at its edge, and what has
-/// no room below is counted. The last line is left without its end, which would scroll.
+/// Terminal output that fills the screen from its upper left corner. Lines are cut at the right edge, and lines that do
+/// not fit are counted. The last line has no line feed, which would scroll the screen.
 fn screen(text: &str, rows: usize, columns: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
@@ -95,7 +96,7 @@ fn screen(text: &str, rows: usize, columns: usize) -> String {
     out + "\x1b[J"
 }
 
-/// As much of a line as has room in so many columns: some characters take two, some none, and so do those that set colours.
+/// The part of a line that fits into `columns`. Some characters take two columns; some, and colour codes, take none.
 fn cut(line: &str, columns: usize) -> Cow<'_, str> {
     let (mut taken, mut is_colour) = (0, false);
     let end = line.char_indices().find_map(|(end, c)| {
@@ -105,7 +106,7 @@ fn cut(line: &str, columns: usize) -> Cow<'_, str> {
         (taken > columns).then_some(end)
     });
     match end.map(|end| &line[..end]) {
-        // The colour that is cut off from its end would go on below.
+        // Reset the colour, because its end is cut off.
         Some(shown) if shown.contains('\x1b') => Cow::Owned(format!("{shown}\x1b[0m")),
         Some(shown) => Cow::Borrowed(shown),
         None => Cow::Borrowed(line),
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_screen_is_filled_and_never_scrolled() {
+    fn screen_is_filled_and_never_scrolled() {
         assert_eq!(screen("a\nb\n", 3, 80), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
         assert_eq!(screen("→→→→\n", 3, 3), "\x1b[H→→→\x1b[K\x1b[J", "characters, not bytes");
         assert_eq!(screen("名前x\n", 3, 4), "\x1b[H名前\x1b[K\x1b[J", "columns, not characters");

@@ -2,12 +2,12 @@
 //!
 //! Containers can share a PID namespace: `--pid container:X`, `--pid host`, shareProcessNamespace, `kubectl debug
 //! --target`. The first process of such a container enters the namespace from outside (setns, or as a process of the
-//! host), and its descendants are in its cgroup. So a process that enters is read when it runs a program: by then the
-//! runtime has put it in its cgroup. The others are in the container of their parent.
+//! host), and its descendants are in its cgroup. So a process that enters is read when it executes a program: by then
+//! the runtime has put it in its cgroup. The other processes are in their parent's container.
 
 use std::{sync::Arc, time::Instant};
 
-use super::{ContainerCache, cache::AGAIN_AFTER, ring::Ring};
+use super::{ContainerCache, bounded_map::BoundedMap, cache::RETRY_AFTER};
 use crate::event::{container::Container, identity::ProcessKey};
 
 /// Time of the first read of a process, and number of reads.
@@ -21,14 +21,14 @@ struct Reads {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// Processes that came in from outside.
-    entered: Ring<ProcessKey, Reads>,
+    entered: BoundedMap<ProcessKey, Reads>,
     /// Their descendants.
-    forked: Ring<ProcessKey, ProcessKey>,
+    forked: BoundedMap<ProcessKey, ProcessKey>,
 }
 
 impl Members {
-    /// Records a process that came in from outside. Its container may be known once it runs a program.
-    pub(super) fn enters(&mut self, process: ProcessKey) {
+    /// Records a process that came in from outside. Its container may be known once it executes a program.
+    pub(super) fn on_enter(&mut self, process: ProcessKey) {
         self.entered.insert(process, Reads { first: Instant::now(), count: 0 });
     }
 
@@ -37,7 +37,8 @@ impl Members {
         self.entered.insert(process, Reads { first: Instant::now(), count: 1 });
     }
 
-    /// A fork of a process that is tracked, or stems from one: it is in the same container as its parent.
+    /// Records a fork. If the parent came in from outside, or descends from such a process, the child is in its
+    /// container.
     pub(super) fn on_fork(&mut self, process: ProcessKey, parent: ProcessKey) {
         if let Some(entered) = self.root_of(parent) {
             self.forked.insert(process, entered);
@@ -54,22 +55,22 @@ impl Members {
         if self.has_entered(process) { Some(process) } else { self.forked.get(&process).copied() }
     }
 
-    /// The container of a process, as far as known by now, and the process whose cgroup shows it; `None` if neither is
-    /// tracked. That process is read again 0.1, 1 and 10 s after it ran its program, because the runtime writes its
-    /// files only then.
+    /// The container of a process, if it is known yet, and the process whose cgroup shows it: the one that came in from
+    /// outside. `None` if neither is tracked. That process is read again 0.1, 1 and 10 s after it executed its program,
+    /// because the runtime writes its files only then.
     pub(super) fn container(
         &mut self,
         process: ProcessKey,
-        names: &mut ContainerCache,
+        cache: &mut ContainerCache,
     ) -> Option<(ProcessKey, Arc<Container>)> {
         let root = self.root_of(process)?;
         let reads = self.entered.get_mut(&root)?;
-        if let Some(wait) = reads.count.checked_sub(1).and_then(|reads| AGAIN_AFTER.get(reads))
+        if let Some(wait) = reads.count.checked_sub(1).and_then(|reads| RETRY_AFTER.get(reads))
             && reads.first.elapsed() >= *wait
         {
             reads.count += 1;
-            return Some((root, names.find(root)?));
+            return Some((root, cache.find(root)?));
         }
-        Some((root, names.remembered(root)?))
+        Some((root, cache.last_known(root)?))
     }
 }

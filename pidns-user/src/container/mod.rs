@@ -1,19 +1,22 @@
-//! What container a process is in: its runtime, id, name, image and pod.
+//! Finds the container of a process: its runtime, id, name, image and pod.
 //!
-//! The path of its cgroup is read first, then the files that the runtime keeps about it (`state`). Both are
-//! claims: a cgroup can be named by any process that may make one, and a file can be old. A file names the
-//! container's first process, by PID and mostly by start (a daemon's has none). It is believed for
-//! that process, and while it lives in the container's cgroup of the others there.
+//! It reads the path of the process's cgroup first, then the files that the runtime keeps about the container
+//! (`state`). Both are only claims: any process that can make a cgroup can choose its name, and a file can be outdated.
+//! A file names the container's first process by PID and, except for daemons' files, by start. The file is trusted for
+//! that process and, while that process lives in the container's cgroup, for the other processes there.
 
+mod bounded_map;
 mod cache;
 pub mod cgroup;
+mod glances;
 mod members;
-mod ring;
+mod pass;
 mod roots;
 mod state;
 mod tracker;
 
 pub use cache::ContainerCache;
+pub use pass::Pass;
 pub use roots::Roots;
 pub use state::Api;
 pub use tracker::ContainerTracker;

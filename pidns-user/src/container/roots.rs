@@ -1,23 +1,22 @@
-//! Where the runtimes keep their state.
+//! Directories in which the runtimes keep their state.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// The folders that are read. Each is where its owner puts it by default; a daemon that was given
-/// another is found once its field here has it.
+/// The directories that are read. Each is the owner's default. If a daemon uses another one, set its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// The proc file system.
     pub proc: PathBuf,
-    /// runc's own (`--root`): `ID/state.json`.
+    /// runc's root (`--root`): `ID/state.json`.
     pub runc: PathBuf,
-    /// crun's own (`--root`): `ID/status`.
+    /// crun's root (`--root`): `ID/status`.
     pub crun: PathBuf,
-    /// runc's where containerd's shim runs it: `NAMESPACE/ID/state.json`.
+    /// runc's root under containerd's shim: `NAMESPACE/ID/state.json`.
     pub containerd_runc: PathBuf,
-    /// containerd's tasks, below its `state`: `NAMESPACE/ID/config.json`.
+    /// containerd's tasks, in its `state` directory: `NAMESPACE/ID/config.json`.
     pub containerd_tasks: PathBuf,
     /// dockerd's `--exec-root`: `runtime-RUNTIME/NAMESPACE/ID/state.json`.
     pub docker_run: PathBuf,
@@ -25,23 +24,23 @@ pub struct Roots {
     pub docker_data: PathBuf,
     /// The run root of Podman and CRI-O (`--runroot`): `DRIVER-containers/ID/userdata`.
     pub storage_run: PathBuf,
-    /// Their graph root (`--root`): `DRIVER-containers/containers.json`.
+    /// Graph root of Podman and CRI-O (`--root`): `DRIVER-containers/containers.json`.
     pub storage_data: PathBuf,
     /// dockerd's socket, queried only if the user requests it.
     pub docker_socket: PathBuf,
     /// Podman's socket, queried only if the user requests it.
     pub podman_socket: PathBuf,
-    /// Users' own run folders, each by its user id: those of rootless runtimes.
+    /// Run directories of users, by user id, for rootless runtimes.
     pub user_run: PathBuf,
 }
 
 impl Roots {
-    /// As on this machine.
+    /// The defaults of this machine.
     pub fn host() -> Self {
         Self::below(Path::new("/"))
     }
 
-    /// All of them below this folder, as they are below `/` on a machine.
+    /// The same directories below `base` instead of `/`.
     pub fn below(base: &Path) -> Self {
         let at = |path: &str| base.join(path);
         Self {
@@ -60,7 +59,7 @@ impl Roots {
         }
     }
 
-    /// Those of the machine's folders that are there and may not be read.
+    /// Directories that exist but cannot be read, without those of users.
     pub fn unreadable(&self) -> Vec<&Path> {
         let all = [
             &self.runc,
@@ -78,7 +77,7 @@ impl Roots {
         all.into_iter().filter(is_denied).map(PathBuf::as_path).collect()
     }
 
-    /// The machine's own.
+    /// The machine's directories.
     pub(super) fn folders(&self) -> Folders {
         let at = |path: &Path| Folder { base: path.to_owned(), below: PathBuf::new() };
         let mut storage = vec![at(&self.storage_run), at(&self.storage_data)];
@@ -94,8 +93,13 @@ impl Roots {
         }
     }
 
-    /// The same of a user's rootless runtimes, which are below the user's run folder (XDG_RUNTIME_DIR): that
-    /// is the system's, and all below it the user's. What they keep in the user's home is not searched for.
+    /// The directory with the users' run directories.
+    pub(super) fn user_run_folder(&self) -> Folder {
+        Folder { base: self.user_run.clone(), below: PathBuf::new() }
+    }
+
+    /// The directories of a user's rootless runtimes, below the user's run directory (XDG_RUNTIME_DIR). The system owns
+    /// that one, and the user owns everything below. State in the user's home directory is not read.
     pub(super) fn folders_of(&self, uid: u32) -> Folders {
         let run = self.user_run.join(uid.to_string());
         let at = |below: &str| Folder { base: run.clone(), below: PathBuf::from(below) };
@@ -111,7 +115,7 @@ impl Roots {
     }
 }
 
-/// The folders of the machine, or of a user.
+/// The directories of the machine, or of a user.
 #[derive(Debug)]
 pub(super) struct Folders {
     pub(super) runc: Folder,
@@ -120,17 +124,16 @@ pub(super) struct Folders {
     pub(super) containerd_tasks: Folder,
     pub(super) docker_run: Folder,
     pub(super) docker_data: Folder,
-    /// Run root and graph root, each once.
+    /// Run root and graph root, without duplicates.
     pub(super) storage: Vec<Folder>,
 }
 
-/// A folder that a runtime keeps its state in.
+/// A directory in which a runtime keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
-    /// Where it begins. This may be reached through links and be a mount, as an administrator may have moved
-    /// it.
+    /// Start of the path. It may contain symbolic links or mounts, because an administrator may have moved it.
     pub(super) base: PathBuf,
-    /// The way on from there. On this there may be neither: a rootless user could make them of anything.
+    /// Rest of the path. It may contain neither: a rootless user could point them anywhere.
     pub(super) below: PathBuf,
 }
 
@@ -139,7 +142,22 @@ impl Folder {
         Self { base: self.base.clone(), below: self.below.join(further) }
     }
 
-    /// All of the way, for people.
+    /// The same as [`Self::join`], but if this directory is the machine's, `name` may be a mount. A container of this
+    /// program has only some directories of a runtime, each as a mount. In a user's directory a mount stays forbidden.
+    pub(super) fn mountable(&self, name: &str) -> Self {
+        if self.is_the_machines() {
+            Self { base: self.base.join(name), below: PathBuf::new() }
+        } else {
+            self.join(name)
+        }
+    }
+
+    /// Whether root owns all of it.
+    pub(super) fn is_the_machines(&self) -> bool {
+        self.below.as_os_str().is_empty()
+    }
+
+    /// The whole path, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.base.join(&self.below)
     }

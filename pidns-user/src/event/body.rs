@@ -1,4 +1,4 @@
-//! What happens, with the fields of each event.
+//! Event bodies: the kinds of events, with their fields.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +16,15 @@ use crate::{
     text::Name,
 };
 
-/// Events: `Variant = "name", "what a table calls it" { fields }`.
+/// Events: `Variant = "name", "label in tables" { fields }`.
 macro_rules! bodies {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $label:literal { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {
-        /// What happened, with the fields of that event.
+        /// The kind of an event, with its fields.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
         pub enum Body { $($(#[$doc])* $variant { $($(#[$fdoc])* $field: $type,)* },)* }
 
-        /// [`Body`] as it is read: the name selects the variant.
+        /// [`Body`] as read from JSON: the name selects the variant.
         #[derive(Deserialize)]
         #[serde(tag = "event")]
         pub(super) enum Named { $(#[serde(rename = $name)] $variant { $($(#[$fdoc])* $field: $type,)* },)* }
@@ -36,13 +36,13 @@ macro_rules! bodies {
         }
 
         impl Body {
-            /// The names of all events, in the order of the contract.
+            /// The names of all events, in the order of docs/events.md.
             pub const NAMES: &[&str] = &[$($name,)*];
 
-            /// What a table calls them, in the same order.
+            /// Their labels in tables, in the same order.
             pub const LABELS: &[&str] = &[$($label,)*];
 
-            /// What a table calls the event.
+            /// The event's label in tables.
             pub fn label(&self) -> &'static str {
                 match self { $(Self::$variant { .. } => $label,)* }
             }
@@ -68,7 +68,7 @@ bodies! {
         kernel: Option<String>,
         /// Wall clock at CLOCK_BOOTTIME 0.
         boot_time: String,
-        /// Hook to form.
+        /// The form of each hook, by hook.
         hooks: BTreeMap<String, String>,
         /// When the last hook was attached: events from before can be missing. Absent in older recordings.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,132 +80,135 @@ bodies! {
     SnapshotNamespace = "snapshot.namespace", "is there" {
         /// The namespace.
         ns: SnapshotNamespace,
-        /// Holders that keep it alive, in addition to its processes.
+        /// Holders that keep it alive, besides its processes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         holders: Vec<Holder>,
-        /// Number of holders left out of `holders`.
+        /// Number of further holders that are not listed.
         #[serde(default, skip_serializing_if = "is_zero")]
         holders_left_out: u64,
     }
-    /// A process that exists already, in recordings at the same places.
+    /// A process that exists already: in recordings, at the same places as `snapshot.namespace`.
     SnapshotProcess = "snapshot.process", "runs" {
         /// The process.
         process: Process,
-        /// State of its first thread, a letter as proc(5) has it; absent where it may not be read.
+        /// State of its first thread, a letter as in proc(5); absent if it cannot be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<char>,
-        /// Threads, zombie ones included; absent if they may not be read.
+        /// Number of threads, with zombie threads; absent if it cannot be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
         /// Threads not yet exiting, if the task iterator reports them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads_live: Option<u32>,
-        /// Whether all its threads are exiting and it is no zombie yet.
+        /// Whether all its threads are exiting and it is not a zombie yet.
         #[serde(default, skip_serializing_if = "is_false")]
         exiting: bool,
         /// Whether it is frozen.
         #[serde(default, skip_serializing_if = "is_false")]
         frozen: bool,
-        /// By what.
+        /// The mechanism that froze it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         freezer: Option<Freezer>,
         /// PID at level 0 of the process that traces its first thread.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tracer: Option<HostPid>,
-        /// Whether it adopts the orphans among its descendants.
+        /// Whether it adopts orphans among its descendants.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subreaper: Option<bool>,
-        /// The id of its cgroup (v2).
+        /// Its cgroup v2 id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cgroup_id: Option<u64>,
         /// The path of its cgroup.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cgroup: Option<Name>,
-        /// Since when it is a zombie, where that is known.
+        /// When it became a zombie, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zombie_since_boot_ns: Option<BootNs>,
-        /// When it last ran, where it is exiting and that is known.
+        /// For an exiting process: when it last ran, if known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_ran_boot_ns: Option<BootNs>,
+        /// In state D: the kernel function in which its first thread sleeps (/proc/PID/wchan), if it can be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wchan: Option<Name>,
         /// Whether it entered its namespace from outside, as far as its parent shows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         joined: Option<bool>,
     }
-    /// A PID namespace comes to exist.
+    /// A PID namespace was created.
     NamespaceCreate = "namespace.create", "create" {
         /// The namespace.
         ns: Namespace,
-        /// "clone", "clone3" or "unshare"; absent where a 32-bit call was used.
+        /// "clone", "clone3" or "unshare"; absent for a 32-bit call.
         #[serde(skip_serializing_if = "Option::is_none")]
         via: Option<Token>,
-        /// Who made it.
+        /// The process that created it.
         creator: Process,
     }
-    /// It could not.
+    /// A PID namespace could not be created.
     NamespaceCreateFailed = "namespace.create_failed", "create failed" {
         /// "clone", "clone3" or "unshare".
         via: Token,
-        /// Who tried.
+        /// The process that tried.
         creator: Process,
         /// "ENOSPC".
         errno: String,
-        /// Why, as far as the kernel's state shows.
+        /// The reason, as far as the kernel's state shows it.
         reason: Token,
-        /// The limit that refused.
+        /// The limit that was reached.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<ReachedLimit>,
-        /// The PIDs that were asked for, the innermost first.
+        /// The requested PIDs, the innermost first.
         #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::chosen")]
         set_tid: Vec<i32>,
-        /// The one of them that is in use.
+        /// The requested PID that is in use.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         taken: Option<TakenPid>,
-        /// The process that has it.
+        /// The process that uses it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         holder: Option<Process>,
-        /// The capability that is missing to choose PIDs.
+        /// The capability that the caller lacks to choose PIDs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         capability: Option<Token>,
-        /// Inode number of the user namespace in which it is missing.
+        /// Inode number of the user namespace in which the capability is missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_ns: Option<u32>,
     }
-    /// Its first process exists.
+    /// A namespace got its PID 1.
     NamespaceInit = "namespace.init", "init" {
         /// The namespace.
         ns: Namespace,
         /// PID 1 in it.
         process: Process,
     }
-    /// setns into it succeeded.
+    /// setns into a namespace succeeded.
     NamespaceJoin = "namespace.join", "join" {
         /// The namespace.
         ns: Namespace,
-        /// Whose children will be members.
+        /// The process whose children will be members.
         process: Process,
-        /// Inode number of the namespace that its children went to before; absent where that was not observed.
+        /// Inode number of the namespace that its children went to before; absent if not observed.
         #[serde(skip_serializing_if = "Option::is_none")]
         from: Option<NsInum>,
     }
     /// setns was refused.
     NamespaceJoinFailed = "namespace.join_failed", "join failed" {
-        /// The namespace; absent where the call named it through a pidfd.
+        /// The namespace; absent if the call named it through a pidfd.
         #[serde(skip_serializing_if = "Option::is_none")]
         ns: Option<Namespace>,
-        /// Who tried.
+        /// The process that tried.
         process: Process,
         /// "EINVAL".
         errno: String,
-        /// Why, as far as the kernel's state shows.
+        /// The reason, as far as the kernel's state shows it.
         reason: Token,
-        /// The capability that is missing.
+        /// The capability that the caller lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         capability: Option<Token>,
-        /// Inode number of the user namespace in which it is missing.
+        /// Inode number of the user namespace in which the capability is missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_ns: Option<u32>,
     }
-    /// Its PID 1 exits.
+    /// PID 1 of a namespace exits.
     NamespaceInitExit = "namespace.init_exit", "init exit" {
         /// The namespace.
         ns: Namespace,
@@ -213,86 +216,86 @@ bodies! {
         process: Process,
         /// How it ended.
         exit: Exit,
-        /// Why.
+        /// Why it ended.
         cause: Cause,
-        /// PIDs in use in it and below, besides the init's: processes, their further threads, zombies.
+        /// PIDs in use in it and in nested namespaces, without PID 1: processes, their further threads, zombies.
         members: u32,
     }
-    /// The kernel killed all members, and they are gone.
+    /// The kernel has killed all members of a namespace, and they are gone.
     NamespaceTeardown = "namespace.teardown", "teardown" {
         /// The namespace.
         ns: Namespace,
-        /// Processes that the kernel sent SIGKILL to.
+        /// Number of processes that the kernel sent SIGKILL to.
         killed: u32,
-        /// Inode numbers of the namespaces below that went down with it.
+        /// Inode numbers of the nested namespaces that died with it.
         nested: Vec<NsInum>,
-        /// From the init's exit to the end.
+        /// From the exit of PID 1 to the end of the last member.
         duration_ns: u64,
     }
-    /// The last reference to it is gone: processes, files, mounts.
+    /// The last reference to a namespace is gone: processes, files, mounts.
     NamespaceDestroy = "namespace.destroy", "destroy" {
         /// The namespace.
         ns: Namespace,
-        /// From its birth; absent where that is not known.
+        /// Time since its birth; absent if unknown.
         #[serde(skip_serializing_if = "Option::is_none")]
         lived_ns: Option<u64>,
     }
-    /// A process exists.
+    /// A process was forked.
     ProcessFork = "process.fork", "fork" {
-        /// The new one.
+        /// The new process.
         process: Process,
-        /// Who forked it.
+        /// The process that forked it.
         parent: Process,
-        /// Whether they are in different PID namespaces.
+        /// Whether the two are in different PID namespaces.
         #[serde(default, skip_serializing_if = "is_false")]
         crosses: bool,
         /// Whether its PIDs were chosen by clone3's set_tid.
         #[serde(default, skip_serializing_if = "is_false")]
         restored: bool,
     }
-    /// It runs another program.
+    /// A process runs another program.
     ProcessExec = "process.exec", "exec" {
         /// The process, after the exec.
         process: Process,
-        /// The file.
+        /// The executed file.
         filename: Name,
         /// The arguments, with `--args`.
         #[serde(skip_serializing_if = "Option::is_none")]
         args: Option<Vec<Name>>,
-        /// Whether there are more than these.
+        /// Whether there are further arguments.
         #[serde(default, skip_serializing_if = "is_false")]
         args_truncated: bool,
     }
-    /// Its last thread ended.
+    /// The last thread of a process ended.
     ProcessExit = "process.exit", "exit" {
         /// The process.
         process: Process,
-        /// How.
+        /// How it ended.
         exit: Exit,
         /// How long it lived.
         ran_ns: u64,
-        /// The most threads it ever had; absent where it was not observed from its start.
+        /// The peak number of its threads; absent if it was not observed from its start.
         #[serde(skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
-        /// Why, where a hook saw it; absent where the process ended by itself.
+        /// Why it ended, if a hook saw the cause; absent if it ended by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<Cause>,
         /// Inode number of the dying namespace that killed it.
         #[serde(skip_serializing_if = "Option::is_none")]
         cascade: Option<NsInum>,
-        /// Whether its parent is no longer the one it began with.
+        /// Whether it has another parent than at its start.
         #[serde(default, skip_serializing_if = "is_false")]
         orphaned: bool,
     }
-    /// Its zombie is gone.
+    /// A zombie was reaped.
     ProcessReap = "process.reap", "reap" {
-        /// The process, as it was at its exit, or where that was not seen at its reaping.
+        /// The process at its exit, or at its reaping if no hook saw the exit.
         process: Process,
-        /// How long it was a zombie, where its exit was seen.
+        /// How long it was a zombie; absent if no hook saw its exit.
         #[serde(skip_serializing_if = "Option::is_none")]
         zombie_ns: Option<u64>,
     }
-    /// A signal was sent to a namespace's PID 1.
+    /// A signal was sent to PID 1 of a namespace.
     InitSignal = "init.signal", "init signal" {
         /// The namespace.
         ns: Namespace,
@@ -300,87 +303,87 @@ bodies! {
         process: Process,
         /// "SIGTERM".
         signal: String,
-        /// Who; absent for the kernel. With "parent_death" the parent that ended.
+        /// The sending process; absent if the kernel sent it. With "parent_death": the parent that ended.
         #[serde(skip_serializing_if = "Option::is_none")]
         sender: Option<Process>,
-        /// "inside", "ancestor", "kernel", or "parent_death": the init asked for this signal (PR_SET_PDEATHSIG).
+        /// "inside", "ancestor", "kernel", or "parent_death": the init requested this signal (PR_SET_PDEATHSIG).
         from: Token,
         /// "delivered", "ignored", "already_pending", "queue_full" or "info_lost".
         fate: Token,
     }
     /// fork or clone was refused.
     ForkFailed = "fork.failed", "fork failed" {
-        /// Who tried.
+        /// The process that tried.
         process: Process,
-        /// The namespace that the child would have been in.
+        /// The namespace in which the child would have been born.
         #[serde(skip_serializing_if = "Option::is_none")]
         ns: Option<Namespace>,
         /// "ENOMEM".
         errno: String,
-        /// Why, as far as the kernel's state shows.
+        /// The reason, as far as the kernel's state shows it.
         reason: Token,
-        /// Whether a thread was asked for.
+        /// Whether the call was to create a thread.
         #[serde(default, skip_serializing_if = "is_false")]
         thread: bool,
-        /// The limit that refused.
+        /// The limit that was reached.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<ReachedLimit>,
-        /// The PIDs that were asked for, the innermost first.
+        /// The requested PIDs, the innermost first.
         #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::chosen")]
         set_tid: Vec<i32>,
-        /// The one of them that is in use.
+        /// The requested PID that is in use.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         taken: Option<TakenPid>,
-        /// The process that has it: of a process group or session, a member.
+        /// The process that uses it. If it is the id of a process group or session: a member.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         holder: Option<Process>,
-        /// The capability that is missing to choose PIDs.
+        /// The capability that the caller lacks to choose PIDs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         capability: Option<Token>,
-        /// Inode number of the user namespace in which it is missing.
+        /// Inode number of the user namespace in which the capability is missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_ns: Option<u32>,
     }
-    /// What goes wrong was found, has changed, or is over.
+    /// A finding was opened, has changed, or was closed.
     Finding = "finding", "finding" {
-        /// Which of these.
+        /// Whether it was opened, has changed, or was closed.
         state: FindingState,
         /// The finding.
         finding: Box<Finding>,
     }
-    /// Events were dropped since the last one of these.
+    /// Events were dropped since the last `stream.lost`.
     StreamLost = "stream.lost", "LOST" {
-        /// "ring": the ring buffer was full. "hook": the kernel left a program out.
+        /// "ring": the ring buffer was full. "hook": the kernel skipped a program.
         stage: Token,
-        /// How many.
+        /// Number of lost events.
         count: u64,
     }
-    /// A snapshot after a loss. The `snapshot.*` events that follow have what exists; the rest is gone.
+    /// A snapshot after a loss. The following `snapshot.*` events list everything that exists; the rest is gone.
     StreamResync = "stream.resync", "resync" {
-        /// Processes and namespaces whose beginning was not seen.
+        /// Processes and namespaces whose beginning was missed.
         added: u64,
-        /// Those whose end was not seen.
+        /// Processes and namespaces whose end was missed.
         removed: u64,
-        /// Those of which something else was thought.
+        /// Processes and namespaces that the model had wrong.
         changed: u64,
     }
     /// The last event.
     StreamEnd = "stream.end", "end" {
-        /// Events printed, by name, this one left out.
+        /// Number of printed events by name, without this one.
         events: BTreeMap<Token, u64>,
-        /// Events lost, by stage.
+        /// Number of lost events by stage.
         lost: BTreeMap<Token, u64>,
-        /// The kernel side's own counts, by record.
+        /// Counts of the kernel side, by record.
         kernel: BTreeMap<Token, KernelCount>,
-        /// Threads created and ended, which are counted and not streamed.
+        /// Threads created and ended. They are only counted.
         threads: ThreadCount,
-        /// Ends that no hook reported but a sweep of the maps found, by event.
+        /// Ends that no hook reported and a sweep of the maps found, by event.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         swept: BTreeMap<Token, u64>,
-        /// What the kernel side had no room to follow, by what is missing for it.
+        /// Objects not tracked because a kernel map was full, by the event or field that is missing as a result.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         untracked: BTreeMap<Token, u64>,
-        /// What exists by the events, where that was followed.
+        /// Size of the model, if the stream kept one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<ModelCount>,
         /// How long the stream ran.
@@ -389,7 +392,7 @@ bodies! {
 }
 
 impl Body {
-    /// The namespace that it is about, where it is about one.
+    /// The namespace that the event is about.
     pub fn namespace(&self) -> Option<&Namespace> {
         match self {
             Self::NamespaceCreate { ns, .. }
@@ -415,7 +418,7 @@ impl Body {
         }
     }
 
-    /// The process that an event is about.
+    /// The process that the event is about.
     pub fn process(&self) -> Option<&Process> {
         match self {
             Self::NamespaceCreate { creator: process, .. }
@@ -442,7 +445,7 @@ impl Body {
         }
     }
 
-    /// The same, to add to what is known of it.
+    /// The same, to add facts to it.
     pub fn process_mut(&mut self) -> Option<&mut Process> {
         match self {
             Self::NamespaceCreate { creator: process, .. }
@@ -469,7 +472,7 @@ impl Body {
         }
     }
 
-    /// The namespace that an event is about, to add to what is known of it.
+    /// The namespace that the event is about, to add facts to it.
     pub fn namespace_mut(&mut self) -> Option<&mut Namespace> {
         match self {
             Self::NamespaceCreate { ns, .. }

@@ -1,4 +1,4 @@
-//! Which process or namespace an event or a snapshot is about, and when something happened.
+//! Identities of processes and namespaces, and times.
 
 use std::fmt;
 
@@ -30,57 +30,58 @@ numbers! {
 }
 
 impl HostPid {
-    /// Of a field in which 0 stands for no process.
+    /// From a field in which 0 means no process.
     pub const fn known(number: u32) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
 }
 
 impl NsInum {
-    /// Of a field in which 0 stands for no namespace.
+    /// From a field in which 0 means no namespace.
     pub const fn known(number: u32) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
 }
 
 impl BootNs {
-    /// Of a field in which 0 stands for an unknown time.
+    /// From a field in which 0 means that the time is unknown.
     pub const fn known(number: u64) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
 
-    /// The time at which /proc's tick of this number begins.
+    /// The start of this tick of /proc.
     pub const fn from_ticks(ticks: u64) -> Self {
         Self(ticks.saturating_mul(TICK_NS))
     }
 
-    /// The number of /proc's tick that the time is in.
+    /// The tick of /proc that contains this time.
     pub const fn ticks(self) -> u64 {
         self.0 / TICK_NS
     }
 
-    /// The time as /proc shows it: rounded down to a tick (`USER_HZ` is 100 everywhere).
+    /// The time as /proc shows it, rounded down to a tick (`USER_HZ` is 100 everywhere).
     pub const fn rounded_to_tick(self) -> Self {
         Self(self.0 - self.0 % TICK_NS)
     }
 
-    /// Whether the two are one start. A snapshot reads from /proc what the task iterator leaves out (the host's PID 1 on some
-    /// kernels, and processes that were forked meanwhile), and /proc rounds a start down to a tick.
+    /// Whether the two are the same start, although one may be rounded. /proc rounds starts down to a tick, and a
+    /// snapshot reads from /proc what the task iterator omits: the host's PID 1 on some kernels, and processes forked
+    /// meanwhile.
     pub fn is_same(self, other: Self) -> bool {
         self == other || self.rounded_to_tick() == other || self == other.rounded_to_tick()
     }
 
-    /// Nanoseconds since an earlier time; 0 where that is later.
+    /// Nanoseconds since `earlier`; 0 if `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The time so many nanoseconds later.
+    /// The time `ns` nanoseconds later.
     pub const fn saturating_add(self, ns: u64) -> Self {
         Self(self.0.saturating_add(ns))
     }
 
-    /// The time so many nanoseconds earlier.
+    /// The time `ns` nanoseconds earlier.
     pub const fn saturating_sub(self, ns: u64) -> Self {
         Self(self.0.saturating_sub(ns))
     }
@@ -89,7 +90,7 @@ impl BootNs {
 /// A tick of /proc, in nanoseconds.
 pub(crate) const TICK_NS: u64 = 10_000_000;
 
-/// Identity of a process: the kernel gives a PID out again, but not with the same start.
+/// Identity of a process. The kernel reuses a PID, but not with the same start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessKey {
     /// Its PID.
@@ -99,27 +100,27 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
-    /// The process of this PID that was started then.
+    /// The process with this PID and start.
     pub const fn new(pid: HostPid, start: BootNs) -> Self {
         Self { pid, start }
     }
 
-    /// Whether the two are one process, though the start of one may be rounded.
+    /// Whether the two are the same process, although one start may be rounded.
     pub fn is_same(self, other: Self) -> bool {
         self.pid == other.pid && self.start.is_same(other.start)
     }
 
-    /// The process with its start as /proc shows it.
+    /// The same process with its start as /proc shows it.
     pub const fn rounded_to_tick(self) -> Self {
         Self { pid: self.pid, start: self.start.rounded_to_tick() }
     }
 }
 
-/// Identity of a namespace: the kernel gives an inode number out again.
+/// Identity of a namespace. The kernel reuses inode numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceKey {
     /// Its inode number.
     pub inum: NsInum,
-    /// Its birth; `None` where that is not known.
+    /// Its birth; `None` if unknown.
     pub born: Option<BootNs>,
 }

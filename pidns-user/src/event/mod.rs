@@ -1,4 +1,4 @@
-//! The public event: what `-o json` prints and a recording holds. docs/events.md has the contract; this is its schema.
+//! The public event: `-o json` prints it, a recording contains it, docs/events.md describes it.
 //!
 //! An absent fact is an absent field. Field names are stable within [`VERSION`].
 
@@ -9,6 +9,8 @@ pub mod finding;
 pub mod identity;
 pub(crate) mod objects;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 
 use std::borrow::Cow;
 
@@ -25,10 +27,10 @@ pub use self::{
 };
 use self::{body::Named, identity::BootNs};
 
-/// The version of the schema, `v` of every event.
+/// Version of the schema: `v` of every event.
 pub const VERSION: u8 = 1;
 
-/// A term of a vocabulary: ours, or one that was read.
+/// A word of a fixed vocabulary: one of ours, or one read from JSON.
 pub type Token = Cow<'static, str>;
 
 /// An event.
@@ -40,9 +42,9 @@ pub struct Event {
     pub time: Timestamp,
     /// When the hook ran.
     pub boot_ns: BootNs,
-    /// False where the hook in use cannot know the fact precisely.
+    /// False if the hook in use cannot know the fact precisely.
     pub exact: bool,
-    /// What happened.
+    /// The kind of the event, with its fields.
     pub body: Body,
 }
 
@@ -52,7 +54,7 @@ impl Serialize for Event {
     }
 }
 
-/// An event with another number: its place among those that are printed.
+/// An event with another number: its position among the printed events.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered<'a> {
     /// The number.
@@ -90,7 +92,7 @@ impl Serialize for Numbered<'_> {
 }
 
 impl<'de> Deserialize<'de> for Event {
-    /// Fields that are not known are ignored: a later version may have more.
+    /// Ignores unknown fields: a later version may add some.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Line {
@@ -109,7 +111,7 @@ impl<'de> Deserialize<'de> for Event {
         let Line { v, seq, time, boot_ns, exact, body } = Line::deserialize(deserializer)?;
         if v != VERSION {
             return Err(serde::de::Error::custom(format!(
-                "this is version {v} of the events, and only {VERSION} is known"
+                "version {v} of the events: this program only reads version {VERSION}"
             )));
         }
         Ok(Self { seq, time, boot_ns, exact, body: body.into() })
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_read_is_the_one_that_was_written() {
+    fn event_survives_a_round_trip_through_json() {
         let frame = r#""seq":3,"time":"2023-11-14T22:13:20.000000005Z","boot_ns":42"#;
         let process =
             r#"{"pid":20,"pids":[20,2],"comm":"s\\\\h\\x9b","start_boot_ns":7,"ppid":1,"uid":0,"ns":9}"#;
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn additions_of_a_later_version_are_ignored_and_changes_refused() {
+    fn new_fields_are_ignored_and_other_versions_refused() {
         let line = |v, event: &str, more: &str| {
             format!(
                 r#"{{"v":{v},"event":"{event}","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":0,"stage":"ring","count":1{more}}}"#

@@ -1,4 +1,4 @@
-//! What events are made of.
+//! Parts of events.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{event::container::Container, text::Name};
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub const INITIAL_NS: NsInum = NsInum(0xefff_fffc);
 
-/// Bytes that the kernel keeps of a process's name (`TASK_COMM_LEN`, include/linux/sched.h), the closing NUL included.
+/// Size of a task's name in the kernel in bytes, with the closing NUL (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
 
 /// A process. [`Self::key`] is its identity.
@@ -29,15 +29,15 @@ pub struct Process {
     pub comm: Name,
     /// When it was started.
     pub start_boot_ns: BootNs,
-    /// Its real parent, in the initial namespace; absent where it has none.
+    /// Its real parent at level 0; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ppid: Option<HostPid>,
     /// Real user id, in the initial user namespace.
     pub uid: u32,
     /// Inode number of its innermost PID namespace.
     pub ns: NsInum,
-    /// What it runs in, by its own cgroup, where that is not what the PID 1 of its namespace runs in: containers can share a
-    /// PID namespace. Absent where it is the same, or not known.
+    /// The container of its own cgroup, if that is not the container of its namespace's PID 1: containers can share a
+    /// PID namespace. Absent if they are the same or it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
 }
@@ -53,7 +53,7 @@ pub struct Namespace {
     /// Inode number of its parent; absent for the initial one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<NsInum>,
-    /// Its creation, or its init's start where no hook saw the creation. Absent where neither is known.
+    /// When it was created, or when its init was started if no hook saw the creation. Absent if both are unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub born_boot_ns: Option<BootNs>,
     /// The kernel's own 64-bit number for it (6.18 and later).
@@ -61,9 +61,9 @@ pub struct Namespace {
     pub kernel_id: Option<u64>,
     /// Inode number of the user namespace that owns it.
     pub user_ns: u32,
-    /// Who owns that one: a user id in the initial user namespace.
+    /// Owner of that user namespace: a user id in the initial user namespace.
     pub owner_uid: u32,
-    /// What its PID 1 runs in; absent where that is no container, or not known yet.
+    /// The container of its PID 1; absent if PID 1 is in no container, or it is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
 }
@@ -92,56 +92,72 @@ impl Namespace {
     }
 }
 
-/// A PID that a fork asked for and that is in use.
+/// A PID that a fork requested and that is in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenPid {
     /// The PID.
     pub pid: u32,
-    /// Inode number of the namespace in which it is.
+    /// Inode number of the namespace in which it is in use.
     pub ns: NsInum,
-    /// "process", "thread" (one that is not its process's first), "process_group" or "session" (whose first process is gone).
+    /// "process", "thread" (not the first of its process), "process_group" or "session" (their first process is gone).
     #[serde(rename = "as")]
     pub used_as: Token,
 }
 
-/// A limit that is reached: all that is known of it.
+/// A reached limit. Unknown facts are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReachedLimit {
     /// "pids_cgroup", "pid_max", "nproc_limit", "max_pid_namespaces", "max_user_namespaces" or "depth_limit".
     pub kind: Token,
-    /// The most that it allows.
+    /// The limit's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<u64>,
-    /// How much of that was used right after the refusal.
+    /// The usage right after the refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
-    /// Path of the cgroup that it is set on, in its hierarchy, where the process that was refused still shows it.
+    /// Path of the limit's cgroup in its hierarchy, if /proc still shows the refused process in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
-    /// Number of that cgroup: inode number of its folder.
+    /// Id of that cgroup: the inode number of its directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
-    /// User whose processes or namespaces count, in the initial user namespace.
+    /// The user whose processes or namespaces count, in the initial user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// Inode number of the PID namespace whose limit it is.
+    /// Inode number of the PID namespace that the limit belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns: Option<NsInum>,
-    /// Inode number of the user namespace whose limit it is.
+    /// Inode number of the user namespace that the limit belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_ns: Option<u32>,
+}
+
+impl ReachedLimit {
+    /// Number of tasks that it allows. After the first round, the kernel does not use PIDs below 300 again
+    /// (`RESERVED_PIDS`, kernel/pid.c).
+    pub fn usable(&self) -> Option<u64> {
+        const RESERVED_PIDS: u64 = 300;
+        let value = self.value?;
+        Some(if self.kind == "pid_max" { value.saturating_sub(RESERVED_PIDS) } else { value })
+    }
+
+    /// The share in use, in percent; 255 for everything above.
+    pub fn percent(&self) -> Option<u8> {
+        let (usable, current) = (self.usable()?, self.current?);
+        Some((current.saturating_mul(100) / usable.max(1)).min(u64::from(u8::MAX)) as u8)
+    }
 }
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Exit {
-    /// By itself.
+    /// It exited.
     Code {
         /// 0 to 255.
         code: u32,
     },
-    /// By a signal.
+    /// A signal killed it.
     Signal {
         /// "SIGKILL".
         signal: String,
@@ -151,7 +167,7 @@ pub enum Exit {
     },
 }
 
-/// Why an init died, as far as a hook saw it.
+/// Why an init died, as far as hooks saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
@@ -161,34 +177,34 @@ pub enum Cause {
     Signal {
         /// "SIGKILL".
         signal: String,
-        /// Who; absent where the kernel did (a timer, say).
+        /// The sending process; absent if the kernel sent the signal (a timer, for example).
         #[serde(skip_serializing_if = "Option::is_none")]
         sender: Option<Process>,
     },
-    /// Its parent ended, and it had asked for a signal then (PR_SET_PDEATHSIG).
+    /// Its parent ended, and it had requested a signal for that case (PR_SET_PDEATHSIG).
     ParentDeath {
         /// "SIGKILL".
         signal: String,
-        /// The parent that it had until then.
+        /// Its parent until then.
         parent: Process,
-        /// Whether only that thread of the parent ended which had forked the init.
+        /// Whether only the thread that had forked the init ended, and not the whole parent.
         #[serde(default, skip_serializing_if = "is_false")]
         thread: bool,
     },
-    /// An outer namespace's init died.
+    /// The init of an outer namespace died.
     Cascade {
-        /// Inode number of that namespace.
+        /// Inode number of the outer namespace.
         ns: NsInum,
     },
-    /// reboot(2) inside the namespace.
+    /// A process in the namespace called reboot(2).
     Reboot {
-        /// "restart", "restart2", "halt" or "power_off"; in the tracepoint set "restart" or "halt" alone, which stand
-        /// for the others too: the kernel keeps no difference.
+        /// "restart", "restart2", "halt" or "power_off". The tracepoint set reports only "restart" or "halt", also for
+        /// the other two: the kernel keeps no difference.
         command: Token,
     },
-    /// The kernel chose it when memory ran out.
+    /// Memory ran out and the kernel chose it.
     Oom {
-        /// The process that was chosen.
+        /// The chosen process.
         victim: Process,
     },
     /// It did something that the processor or the kernel forbids.
@@ -200,12 +216,12 @@ pub enum Cause {
     Unknown,
 }
 
-/// Whether a field is left out.
+/// Whether to omit a field.
 pub(crate) fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// What the kernel side sent of one kind, and what the ring buffer had no room for.
+/// Records of one kind: sent by the kernel side, and lost because the ring buffer was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCount {
     /// Sent.
@@ -214,7 +230,7 @@ pub struct KernelCount {
     pub lost: u64,
 }
 
-/// Threads, which are no processes.
+/// Counts of threads, without the main threads of processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadCount {
     /// Created.
@@ -223,20 +239,20 @@ pub struct ThreadCount {
     pub ended: u64,
 }
 
-/// What exists at the end of a stream by its events, and how often that was found to be wrong.
+/// Size of the model at the end of a stream, and how often it was wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCount {
     /// Processes, zombies included.
     pub processes: u64,
     /// Namespaces.
     pub namespaces: u64,
-    /// How often that was compared with what the kernel has.
+    /// How often it was compared with the kernel.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub checks: u64,
-    /// How many processes and namespaces were found to differ then, where no event had been lost.
+    /// Number of processes and namespaces that differed although no event had been lost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub drift: u64,
-    /// Contradictions in events that had been impossible had everything been seen, by kind.
+    /// Contradictions between events that are impossible if no event is missing, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub surprises: BTreeMap<Token, u64>,
 }
@@ -245,7 +261,7 @@ pub(crate) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// What a stream is limited to, as given on the command line; absent: not limited.
+/// The filter of a stream, as given on the command line; absent: no filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamFilter {
     /// Names of the events.
@@ -259,10 +275,10 @@ pub struct StreamFilter {
     /// PIDs in the initial namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<HostPid>,
-    /// Patterns of comm.
+    /// Patterns for comm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comms: Vec<String>,
-    /// Levels, as given.
+    /// Levels, as given on the command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<String>,
 }

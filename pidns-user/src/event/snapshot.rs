@@ -1,4 +1,4 @@
-//! What exists at one moment: processes, namespaces, and what keeps namespaces alive. One value, from either source.
+//! The state at one moment: processes, namespaces, and the holders that keep namespaces alive. All sources yield it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,34 +12,34 @@ use crate::{
     text::{Name, or_unknown},
 };
 
-/// Where the processes were read.
+/// Source of the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotSource {
     /// The kernel's task iterator.
     Iterator,
-    /// /proc: starts are rounded down to ticks of 10 ms.
+    /// /proc. It rounds starts down to ticks of 10 ms.
     Proc,
-    /// A recording: what its events make of what it began with.
+    /// A recording: the initial snapshot, updated by the events.
     Recording,
 }
 
-/// What froze a process.
+/// The mechanism that froze a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Freezer {
-    /// Its cgroup (v2, `cgroup.freeze`): it takes no signal but SIGKILL.
+    /// Its cgroup (v2, `cgroup.freeze`). SIGKILL still works; other signals wait.
     CgroupV2,
-    /// Its cgroup (v1, `freezer.state`), or the machine is suspended: it takes no signal at all.
+    /// Its cgroup (v1, `freezer.state`), or a system suspend. No signal works, not even SIGKILL.
     CgroupV1OrSuspend,
 }
 
-/// A process that exists. What may not be read is absent.
+/// A process that exists. Facts that cannot be read are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotProcess {
     /// Its PID at level 0.
     pub pid: HostPid,
-    /// Its PID at each level, from 0 to the innermost; none where they may not be read.
+    /// Its PID at each level, from 0 to the innermost; empty if they cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
     /// The kernel's short name for it.
@@ -48,70 +48,78 @@ pub struct SnapshotProcess {
     /// When it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_boot_ns: Option<BootNs>,
-    /// Its real parent at level 0; absent where it has none there, too.
+    /// Its real parent at level 0; also absent if it has none there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ppid: Option<HostPid>,
     /// Real user id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// Inode number of its innermost PID namespace; absent where it may not be read.
+    /// Inode number of its innermost PID namespace; absent if it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ns: Option<NsInum>,
-    /// State of its first thread, a letter as proc(5) has it.
+    /// State of its first thread, a letter as in proc(5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<char>,
-    /// Threads, zombie ones included.
+    /// Number of its threads, with zombie threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
-    /// How many of these have not begun to exit. Known from the task iterator alone.
+    /// Number of its threads that are not yet exiting. Only the task iterator reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads_live: Option<u32>,
-    /// Whether all its threads are exiting and it is no zombie yet: a PID 1 that waits for the processes of its namespace to go.
+    /// Whether all its threads are exiting and it is not a zombie yet, such as a PID 1 that waits for the end of its
+    /// members.
     #[serde(skip_serializing_if = "is_false")]
     pub exiting: bool,
-    /// Whether it is frozen. Known from the task iterator alone.
+    /// Whether it is frozen. Only the task iterator reports it.
     #[serde(skip_serializing_if = "is_false")]
     pub frozen: bool,
-    /// By what, where it is frozen.
+    /// The mechanism that froze it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freezer: Option<Freezer>,
-    /// Thread group id at level 0 of the process that traces its first thread (ptrace(2)). Where it is absent
-    /// [`Self::knows_tracer`] says whether there is none.
+    /// Thread group id at level 0 of the process that traces its first thread (ptrace(2)). If absent,
+    /// [`Self::knows_tracer`] says whether it is known that there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<HostPid>,
-    /// Whether it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). Known from the task iterator alone.
+    /// Whether it adopts orphans among its descendants (PR_SET_CHILD_SUBREAPER). Only the task iterator reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subreaper: Option<bool>,
-    /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted.
+    /// Its cgroup v2 id: the inode number of the cgroup's directory in the v2 mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
-    /// The path of its cgroup: in the hierarchy of v2, or where it is in the root of that, in the one of v1 that has the pids
-    /// controller, or else in the first of v1 in whose root it is not. As /proc/PID/cgroup shows it to the reader. Absent where that
-    /// may not be read, or was not asked for.
+    /// Path of its cgroup, as /proc/PID/cgroup shows it to the reader. It is the path in v2. If the process is in the
+    /// root of v2, it is the path in the v1 hierarchy with the pids controller, or else in the first v1 hierarchy in
+    /// which the process is not in the root. Absent if it cannot be read or was not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
-    /// Since when it is a zombie: when an event reported it, or else when its first thread last ran, which the task iterator knows to
-    /// about a tenth of a second. That is too early for a process whose first thread ended long before the others, and too late by
-    /// the time for which the machine was suspended since.
+    /// An opaque id of its cgroups in all hierarchies. Processes of one snapshot with the same id are in the same
+    /// cgroups. Only the task iterator reports it.
+    #[serde(skip)]
+    pub cgroup_set: Option<u64>,
+    /// When it became a zombie. If no event reported that, it is when its first thread last ran, from the task iterator
+    /// and exact to about 0.1 s. That is too early if the first thread ended long before the others. It is too late by
+    /// the duration of system suspends since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_since_boot_ns: Option<BootNs>,
-    /// Of one that is exiting: when it last ran. It has waited since then, or for longer. Known from the task iterator alone.
+    /// For an exiting process: when it last ran. It has waited at least since then. Only the task iterator reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_ran_boot_ns: Option<BootNs>,
-    /// What it runs in, by its own cgroup, where that is not what the PID 1 of its namespace runs in; absent where it is the
-    /// same, is not known, or was not asked for.
+    /// In state D: the kernel function in which its first thread sleeps (/proc/PID/wchan), if it can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wchan: Option<Name>,
+    /// The container of its own cgroup, if that is not the container of its namespace's PID 1. Absent if they are the
+    /// same, if it is unknown, or if it was not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
 }
 
 impl SnapshotProcess {
-    /// Whether all its threads have ended, and its parent has not reaped it. (With other threads alive a first one
-    /// that has ended is in state Z too.)
+    /// Whether all its threads have ended and its parent has not reaped it. (A first thread that ended before the
+    /// others is in state Z too.)
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, Some('Z' | 'X')) && self.threads.is_none_or(|threads| threads <= 1)
     }
 
-    /// One of which nothing but its PID is known.
+    /// A process of which only the PID is known.
     pub fn bare(pid: HostPid) -> Self {
         Self {
             pid,
@@ -131,13 +139,15 @@ impl SnapshotProcess {
             subreaper: None,
             cgroup_id: None,
             cgroup: None,
+            cgroup_set: None,
             zombie_since_boot_ns: None,
             last_ran_boot_ns: None,
+            wchan: None,
             container: None,
         }
     }
 
-    /// One as an event describes it.
+    /// A process as an event describes it.
     pub fn of(process: &Process) -> Self {
         let Process { pid, pids, comm, start_boot_ns, ppid, uid, ns, container } = process;
         Self {
@@ -152,12 +162,12 @@ impl SnapshotProcess {
         }
     }
 
-    /// Whether its first thread has ended and others have not been released: it is no zombie, and its parent cannot reap it.
+    /// Whether its first thread has ended while other threads remain. Its parent cannot reap it yet.
     pub fn outlives_first_thread(&self) -> bool {
         matches!(self.state, Some('Z' | 'X')) && !self.is_zombie() && !self.exiting
     }
 
-    /// Whether it is known if another process traces it. In a recording, of processes that its snapshot found.
+    /// Whether it is known if another process traces it. In a recording that is known only for processes of a snapshot.
     pub fn knows_tracer(&self, source: SnapshotSource) -> bool {
         match source {
             SnapshotSource::Iterator | SnapshotSource::Proc => !self.pids.is_empty(),
@@ -165,12 +175,12 @@ impl SnapshotProcess {
         }
     }
 
-    /// Its identity; `None` where its start may not be read.
+    /// Its identity; `None` if its start cannot be read.
     pub fn key(&self) -> Option<ProcessKey> {
         Some(ProcessKey { pid: self.pid, start: self.start_boot_ns? })
     }
 
-    /// Its level: 0 in the outermost namespace; `None` where that may not be read.
+    /// Its level, 0 in the outermost namespace; `None` if it cannot be read.
     pub fn level(&self) -> Option<u32> {
         self.pids.len().checked_sub(1).map(|level| level as u32)
     }
@@ -191,13 +201,13 @@ impl SnapshotProcess {
 pub struct SnapshotNamespace {
     /// Inode number, as in `pid:[4026532847]`.
     pub inum: NsInum,
-    /// Depth: 0 is the outermost that can be seen, on the host the initial one.
+    /// Depth; 0 is the outermost visible namespace, on the host the initial one.
     #[serde(deserialize_with = "bounds::level")]
     pub level: u32,
-    /// Inode number of its parent; absent at level 0, and where it may not be read.
+    /// Inode number of its parent; absent at level 0 and if it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<NsInum>,
-    /// When its init was started; absent where it has none.
+    /// When its init was started; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub born_boot_ns: Option<BootNs>,
     /// The kernel's own 64-bit number for it (6.18 and later).
@@ -206,15 +216,27 @@ pub struct SnapshotNamespace {
     /// Inode number of the user namespace that owns it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_ns: Option<u32>,
-    /// Who owns that one.
+    /// Owner of that user namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner_uid: Option<u32>,
-    /// Whether no process can be forked there any more, as its PID 1 is exiting or has ended, and processes are left.
+    /// Whether its PID 1 is exiting or has ended while processes are left. No process can be forked into it any more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dying: bool,
-    /// What its PID 1 runs in; absent where that is no container, is not known, or was not asked for.
+    /// Its own `kernel.pid_max`; absent before 6.14, and if it was not lowered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_max: Option<PidMax>,
+    /// The container of its PID 1; absent if PID 1 is in no container, if it is unknown, or if it was not requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
+}
+
+/// The `kernel.pid_max` of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidMax {
+    /// The limit. No PID is as high.
+    pub value: u32,
+    /// Number of PIDs in use by processes, threads and zombies.
+    pub current: u32,
 }
 
 impl SnapshotNamespace {
@@ -223,8 +245,8 @@ impl SnapshotNamespace {
         NamespaceKey { inum: self.inum, born: self.born_boot_ns }
     }
 
-    /// Whether it is another one than this, which has or had the same number, as far as that is known.
-    pub fn is_another(&self, other: &Self) -> bool {
+    /// Whether the two are known to be different namespaces that had the same inode number.
+    pub fn differs_from(&self, other: &Self) -> bool {
         if let (Some(one), Some(other)) = (self.kernel_id, other.kernel_id) {
             return one != other;
         }
@@ -232,12 +254,13 @@ impl SnapshotNamespace {
         births.is_some_and(|(one, other)| one.max(other).saturating_since(one.min(other)) > TICK_NS)
     }
 
-    /// Whether what was born then is older, as far as that is known: it cannot be in it.
+    /// Whether a process or namespace with this start is known to be older than this namespace. Then it cannot be in
+    /// it.
     pub fn is_younger_than(&self, start: Option<BootNs>) -> bool {
         self.born_boot_ns.zip(start).is_some_and(|(born, start)| start.saturating_add(TICK_NS) < born)
     }
 
-    /// As an event describes it.
+    /// A namespace as an event describes it.
     pub fn of(ns: &Namespace) -> Self {
         let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } =
             *ns;
@@ -250,11 +273,12 @@ impl SnapshotNamespace {
             user_ns: Some(user_ns),
             owner_uid: Some(owner_uid),
             dying: false,
+            pid_max: None,
             container: container.clone(),
         }
     }
 
-    /// One of which nothing else is known.
+    /// A namespace of which only number and level are known.
     pub fn bare(inum: NsInum, level: u32) -> Self {
         Self {
             inum,
@@ -265,16 +289,17 @@ impl SnapshotNamespace {
             user_ns: None,
             owner_uid: None,
             dying: false,
+            pid_max: None,
             container: None,
         }
     }
 }
 
-/// What keeps a namespace alive, besides its processes.
+/// A holder: something other than its own processes that keeps a namespace alive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Holder {
-    /// A process has it open as a file.
+    /// A process has it open as a file descriptor.
     Fd {
         /// The process.
         pid: HostPid,
@@ -283,7 +308,8 @@ pub enum Holder {
         comm: Option<Name>,
         /// The descriptor.
         fd: u32,
-        /// The thread that has it, where that has files of its own: `/proc/PID/task/TID/fd` has it then, and `/proc/PID/fd` not.
+        /// The thread that has the descriptor, if the thread has its own file table. It is then in
+        /// `/proc/PID/task/TID/fd` and not in `/proc/PID/fd`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tid: Option<u32>,
     },
@@ -297,110 +323,110 @@ pub enum Holder {
     },
     /// It is mounted somewhere.
     Mount {
-        /// Where, as the processes of that mount namespace see it.
+        /// Mount point, as the processes of that mount namespace see it.
         path: Name,
         /// Inode number of the mount namespace.
         mount_ns: u32,
-        /// A process there: `/proc/PID/root` leads to it.
+        /// A process in that mount namespace: `/proc/PID/root` leads there.
         pid: HostPid,
     },
-    /// A proc that shows it is mounted somewhere.
+    /// A mounted proc that shows it.
     ProcMount(ProcMount),
-    /// A namespace within it exists.
+    /// A nested namespace.
     Child {
         /// Its inode number.
         ns: NsInum,
     },
 }
 
-/// Where a proc is mounted.
+/// A mount of a proc file system.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcMount {
-    /// The place, as the processes of that mount namespace see it.
+    /// Mount point, as the processes of that mount namespace see it.
     pub path: Name,
     /// Inode number of the mount namespace.
     pub mount_ns: u32,
-    /// A process there: `/proc/PID/root` leads to it.
+    /// A process in that mount namespace: `/proc/PID/root` leads there.
     pub pid: HostPid,
 }
 
-/// A mounted proc, of which it is not known which namespace it shows. It keeps that one's structure all the same.
+/// A mounted proc whose namespace is unknown. It still keeps the namespace's structure in memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Unnamed {
     /// The mount.
     #[serde(flatten)]
     pub mount: ProcMount,
-    /// Why it is not known.
+    /// Why its namespace is unknown.
     pub why: WhyUnnamed,
-    /// How many more mounts of this proc there are in this mount namespace.
+    /// Number of further mounts of this proc in this mount namespace.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: u64,
 }
 
-/// Why it is not known which namespace a proc shows: only its PID 1 shows that.
+/// Why it is unknown which namespace a proc shows. Only the PID 1 in it identifies the namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyUnnamed {
-    /// It shows no process: the namespace has none any more, or none yet.
+    /// It shows no process: the namespace has none any more or none yet.
     NoProcess,
-    /// Something else has been mounted over it, or only parts of it are mounted.
+    /// Another mount covers it, or only parts of it are mounted.
     OutOfSight,
-    /// It, or its PID 1, may not be read.
+    /// It or its PID 1 cannot be read.
     Unreadable,
-    /// The way there leads through a file system whose server may not answer (FUSE, NFS and the like).
+    /// Its path leads through a file system whose server may not answer (FUSE, NFS and similar).
     BehindServer,
 }
 
-/// How much could not be read for want of a privilege.
+/// Amount of information that could not be read: privileges are missing, or a file system may not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unread {
-    /// Processes of which nothing but the PID is known.
+    /// Processes of which only the PID is known.
     pub processes: u64,
-    /// Processes whose namespace is not known.
+    /// Processes whose namespace is unknown.
     pub namespaces: u64,
-    /// Processes whose open files, or where whose children go, are not known.
+    /// Processes whose open files or whose children's namespace is unknown.
     pub files: u64,
-    /// Processes whose mounts are not known.
+    /// Processes whose mounts are unknown.
     pub mounts: u64,
-    /// Whether this /proc hides the processes of others (its mount option hidepid), so that their number is unknown.
+    /// Whether this /proc hides other users' processes (mount option hidepid), so that their number is unknown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
-    /// Mounted namespaces that were not opened, as the way there leads through a file system whose server may not answer. Of
-    /// one that nothing else shows, its level, parent and owner are not known.
+    /// Mounted namespaces that were not opened because their path leads through a file system whose server may not
+    /// answer. If nothing else shows such a namespace, its level, parent and owner are unknown.
     #[serde(skip_serializing_if = "is_zero")]
     pub behind_server: u64,
 }
 
 impl Unread {
-    /// Whether all was read.
+    /// Whether everything was read.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What exists at one moment.
+/// The state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Where the processes were read.
+    /// Source of the processes.
     pub source: SnapshotSource,
-    /// When it was begun.
+    /// When the snapshot started.
     pub boot_ns: BootNs,
     /// The processes, by PID.
     pub processes: Vec<SnapshotProcess>,
     /// The namespaces, by inode number.
     pub namespaces: BTreeMap<NsInum, SnapshotNamespace>,
-    /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
+    /// Holders with the inode number of the namespace that they keep. Empty unless requested.
     pub holders: Vec<(NsInum, Holder)>,
-    /// How many more hold a namespace than are in `holders`, by its inode number.
+    /// Number of further holders by the inode number of the namespace.
     pub holders_left_out: BTreeMap<NsInum, u64>,
-    /// The mounted procs of which it is unknown what they show. Empty unless holders were asked for.
+    /// Mounted procs whose namespace is unknown. Empty unless holders were requested.
     pub unnamed: Vec<Unnamed>,
-    /// What could not be read.
+    /// Information that could not be read.
     pub unread: Unread,
 }
 
 impl Snapshot {
-    /// An empty snapshot that was begun at this time.
+    /// An empty snapshot that started at this time.
     pub fn empty(source: SnapshotSource, boot_ns: BootNs) -> Self {
         Self {
             source,
@@ -414,15 +440,15 @@ impl Snapshot {
         }
     }
 
-    /// The containers that processes run in by their own cgroup where the PID 1 of their namespace does not, each with that
-    /// namespace's inode number: once for each such process.
+    /// The containers of processes that are in another container than the PID 1 of their namespace, with that
+    /// namespace's inode number. Repeated for each such process.
     pub fn sharing_containers(&self) -> impl Iterator<Item = (NsInum, &Arc<Container>)> {
         let own =
             self.processes.iter().filter_map(|process| Some((process.ns?, process.container.as_ref()?)));
         own.filter(|(_, container)| !container.is_unit())
     }
 
-    /// The containers that are known, each with the inode number of the namespace whose PID 1 runs in it.
+    /// The containers of PID 1s, each with the inode number of the namespace.
     pub fn containers(&self) -> impl Iterator<Item = (NsInum, &Arc<Container>)> {
         self.namespaces.values().filter_map(|ns| Some((ns.inum, ns.container.as_ref()?)))
     }

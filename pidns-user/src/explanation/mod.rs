@@ -1,5 +1,5 @@
-//! All that is known about one namespace, process or container, gathered into one value. Pure: it takes a snapshot, or what
-//! a recording makes of one, and returns the facts to show.
+//! Gathers all facts about one namespace, process or container into one value. Pure: the input is a snapshot, or the
+//! model that a recording yields.
 
 mod namespace;
 mod process;
@@ -28,13 +28,13 @@ use crate::{
 pub struct Host<'a> {
     /// The processes and namespaces that exist.
     pub snapshot: &'a Snapshot,
-    /// The same, as a forest; for a recording including the namespaces that are gone.
+    /// The same as a forest. For a recording it includes the namespaces that are gone.
     pub forest: &'a Forest<'a>,
     /// The model of a recording; `None` for the running host.
     pub world: Option<&'a World>,
 }
 
-/// What a TARGET was taken for.
+/// The kind of the TARGET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
@@ -42,7 +42,7 @@ pub enum About {
     Namespace,
     /// A process.
     Process,
-    /// A container, which is shown with its namespace.
+    /// A container. It is shown together with its namespace.
     Container,
 }
 
@@ -56,16 +56,28 @@ pub enum Facts {
     Process(Box<ProcessFacts>),
 }
 
-/// The answer of `explain`.
+impl Facts {
+    /// Whether holders are listed, so that unread files bear on it. The host's namespace exists anyway.
+    pub fn lists_holders(&self) -> bool {
+        match self {
+            Self::Namespace(facts) => {
+                facts.ns.level > 0 && (facts.processes == 0 || !facts.holders.is_empty())
+            }
+            Self::Process(_) => false,
+        }
+    }
+}
+
+/// The output of `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Where the processes were read.
+    /// Source of the processes.
     pub source: SnapshotSource,
-    /// The moment.
+    /// The time that the explanation describes.
     pub boot_ns: BootNs,
-    /// The same by the wall clock.
+    /// The same on the wall clock.
     pub time: Timestamp,
-    /// What the TARGET was taken for.
+    /// The kind of the TARGET.
     pub about: About,
     /// The facts.
     #[serde(flatten)]
@@ -76,24 +88,24 @@ pub struct Explanation {
     /// Its history, if read from a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Timeline>,
-    /// What could not be read.
+    /// Information that could not be read.
     pub unread: Unread,
 }
 
 impl Explanation {
-    /// Converts to wall clock time, by the difference of the two clocks at this moment.
+    /// Converts to wall clock time. Uses the offset between the two clocks at `boot_ns`.
     pub fn wall_clock(&self, boot_ns: BootNs) -> Timestamp {
         let since = SignedDuration::from_nanos_i128(i128::from(boot_ns.0) - i128::from(self.boot_ns.0));
         self.time.saturating_add(since).unwrap_or(self.time)
     }
 }
 
-/// A process that has ended and was not reaped yet.
+/// A process that has ended and is not reaped yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Zombie {
     /// The process.
     pub process: SnapshotProcess,
-    /// What it waits for.
+    /// Its wait for the reaper.
     #[serde(flatten)]
     pub wait: Wait,
 }
@@ -123,7 +135,7 @@ pub struct Wait {
     pub tracer_unknown: bool,
 }
 
-/// A process that is gone by the moment.
+/// A process that no longer exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gone {
     /// When it ended, if an event reported it.
@@ -143,7 +155,7 @@ impl<'a> Host<'a> {
         self.snapshot.namespaces.get(&inum)?.container.as_deref()
     }
 
-    /// What is known about the namespace of this number: the one that exists, or else the last that did.
+    /// Explains the existing namespace with this inode number, or else the last one that had it.
     pub fn explain_namespace(&self, inum: NsInum) -> Option<(Facts, Subject)> {
         match self.namespace(inum) {
             Some(facts) => Some(of_namespace(facts, None)),
@@ -151,30 +163,30 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// What is known about the namespace of this identity, which is gone.
+    /// Explains the namespace with this identity, which is gone.
     pub fn explain_gone_namespace(&self, key: NamespaceKey) -> Option<(Facts, Subject)> {
         self.last_of(|ns| ns.key() == key)
     }
 
     fn last_of(&self, is_it: impl Fn(&SnapshotNamespace) -> bool) -> Option<(Facts, Subject)> {
         let dead = self.world?.history().namespaces().find(|gone| is_it(&gone.state.namespace))?;
-        Some(of_namespace(self.namespace_that_was(dead), dead.gone_boot_ns))
+        Some(of_namespace(self.gone_namespace(dead), dead.gone_boot_ns))
     }
 
-    /// What is known about the process of this PID: the one that exists, or else the last that did.
+    /// Explains the existing process with this PID, or else the last one that had it.
     pub fn explain_process(&self, pid: HostPid) -> Option<(Facts, Subject)> {
         let (facts, gone) = match self.forest.process(pid) {
             Some(process) => (self.process(process), None),
             None => {
                 let dead = self.world?.history().processes().find(|gone| gone.state.process.pid == pid)?;
-                (self.process_that_was(dead), dead.gone_boot_ns)
+                (self.gone_process(dead), dead.gone_boot_ns)
             }
         };
         let key = ProcessKey { pid, start: facts.process.start_boot_ns.unwrap_or_default() };
         Some((Facts::Process(Box::new(facts)), Subject::Process { key, gone }))
     }
 
-    /// What is known about the process of this thread, and what the thread's numbers are.
+    /// Explains the process of this thread, with the thread's PIDs.
     pub fn explain_thread(&self, thread: &Thread) -> Option<(Facts, Subject)> {
         let (mut facts, subject) = self.explain_process(thread.process)?;
         if let Facts::Process(process) = &mut facts {
@@ -183,8 +195,8 @@ impl<'a> Host<'a> {
         Some((facts, subject))
     }
 
-    /// Who had this PID at this time.
-    fn who_had(&self, pid: HostPid, at: Option<BootNs>) -> Option<SnapshotProcess> {
+    /// The process that had this PID at this time.
+    fn process_with_pid(&self, pid: HostPid, at: Option<BootNs>) -> Option<SnapshotProcess> {
         let was_there = |process: &SnapshotProcess| match (process.start_boot_ns, at) {
             (Some(start), Some(at)) => start <= at,
             _ => true,
@@ -196,7 +208,7 @@ impl<'a> Host<'a> {
         gone.map(DeadProcess::as_it_was).find(was_there)
     }
 
-    /// What this process waits for, if it is a zombie.
+    /// The wait of this process, if it is a zombie.
     fn wait(&self, process: &SnapshotProcess) -> Option<Wait> {
         if !process.is_zombie() {
             return None;
@@ -215,7 +227,7 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// The process that traces this one.
+    /// The process that traces this process.
     fn tracer(&self, process: &SnapshotProcess) -> Option<SnapshotProcess> {
         let pid = process.tracer?;
         Some(self.forest.process(pid).cloned().unwrap_or_else(|| SnapshotProcess::bare(pid)))

@@ -1,4 +1,4 @@
-//! What is known about a namespace.
+//! Facts about a namespace.
 
 use std::collections::BTreeMap;
 
@@ -13,56 +13,56 @@ use crate::{
     model::{Awaited, DeadNamespace, Entry, Stage},
 };
 
-/// How far it has come.
+/// Stage in a namespace's life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum State {
     /// It has had no process yet.
     Empty,
-    /// Its PID 1 lives.
+    /// Its PID 1 is alive.
     Alive,
-    /// Its PID 1 is exiting or has exited, or that of a namespace around it: no process can fork there any more.
+    /// Its PID 1, or the PID 1 of an outer namespace, is exiting or has exited. No process can fork into it any more.
     Dying {
-        /// Since when, where that was seen.
+        /// Since when, if an event reported it.
         #[serde(skip_serializing_if = "Option::is_none")]
         since_boot_ns: Option<BootNs>,
-        /// Why, likewise.
+        /// Why, if an event reported it.
         #[serde(skip_serializing_if = "Option::is_none")]
         cause: Option<Cause>,
     },
-    /// All its processes are gone, and something holds it.
+    /// All its processes are gone, and a holder keeps it.
     Held {
         /// Since when.
         since_boot_ns: BootNs,
     },
-    /// All its processes are gone; whether something holds it was not seen, as the hook for its end was not there.
+    /// All its processes are gone. We do not know whether a holder keeps it, because the hook for its end was missing.
     Ended {
         /// Since when.
         since_boot_ns: BootNs,
     },
-    /// It exists no more.
+    /// It no longer exists.
     Gone {
-        /// Since when, where that was seen.
+        /// Since when, if an event reported it.
         #[serde(skip_serializing_if = "Option::is_none")]
         since_boot_ns: Option<BootNs>,
     },
 }
 
-/// A process that entered it from outside, or whose parent is outside.
+/// A process that entered from outside, or whose parent is outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Joiner {
     /// The process.
     pub process: SnapshotProcess,
-    /// Its parent's PID at level 0, where that is known.
+    /// PID of its parent at level 0, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<HostPid>,
-    /// PID at level 0 of the process that forked it; absent where that was not seen.
+    /// PID at level 0 of the process that forked it; absent if no event reported the fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_by: Option<HostPid>,
-    /// The process that forked it, or else its parent, where it is known.
+    /// The process that forked it, or else its parent; `None` if unknown.
     #[serde(skip)]
     pub origin: Option<SnapshotProcess>,
-    /// The namespace of that one.
+    /// The namespace of `origin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<NsInum>,
 }
@@ -72,12 +72,12 @@ pub struct Joiner {
 pub struct EarlierNamespace {
     /// The namespace.
     pub ns: SnapshotNamespace,
-    /// Until when it had the number, where that was seen.
+    /// When it lost the number, if an event reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gone_boot_ns: Option<BootNs>,
 }
 
-/// A container whose processes share the namespace with those of its PID 1's.
+/// A container that shares the namespace with the container of its PID 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OtherContainer {
     /// The container.
@@ -86,61 +86,61 @@ pub struct OtherContainer {
     pub processes: Vec<SnapshotProcess>,
 }
 
-/// A namespace further in.
+/// A nested namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Below {
     /// The namespace.
     pub ns: SnapshotNamespace,
-    /// How many processes are in it.
+    /// Number of its processes, without those of namespaces nested in it.
     pub processes: usize,
     /// Its PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<SnapshotProcess>,
 }
 
-/// What is known about a namespace.
+/// Facts about a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamespaceFacts {
     /// The namespace.
     pub ns: SnapshotNamespace,
-    /// How far it has come; absent where that is unknown.
+    /// Its stage; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
-    /// Of a recording: those that had its number before, the last first. The kernel gives a number to the next at once.
+    /// From a recording: earlier namespaces with this inode number, the latest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierNamespace>,
-    /// The namespaces that it is in, its parent first.
+    /// Its ancestors, the parent first.
     pub lineage: Vec<SnapshotNamespace>,
-    /// What of that could not be read or was not believed.
+    /// Facts about the container that could not be read or confirmed.
     pub doubts: Vec<String>,
     /// Its PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<SnapshotProcess>,
-    /// How many processes have it as their innermost one.
+    /// Number of processes for which it is the innermost namespace.
     pub processes: usize,
-    /// How many of these are in each state, as far as it is known.
+    /// Number of these processes by state; processes with an unknown state are not counted.
     pub states: BTreeMap<char, usize>,
-    /// Those that have ended and wait to be reaped.
+    /// Processes that have ended and wait to be reaped.
     pub zombies: Vec<Zombie>,
-    /// The containers that share it, besides that of its PID 1.
+    /// Containers that share it with the container of its PID 1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other_containers: Vec<OtherContainer>,
-    /// Those that came from outside.
+    /// Processes that came from outside.
     pub joined: Vec<Joiner>,
-    /// Where its PID 1 is exiting: the processes that it waits for.
+    /// If its PID 1 is exiting: the processes that PID 1 waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<Awaited>,
-    /// The namespaces in it, each behind its parent.
+    /// Nested namespaces, each after its parent.
     pub below: Vec<Below>,
-    /// What holds it, besides its processes.
+    /// Holders that keep it alive, besides its processes.
     pub holders: Vec<Holder>,
-    /// How many more do.
+    /// Number of further holders that are not listed.
     #[serde(skip_serializing_if = "is_zero")]
     pub holders_left_out: u64,
 }
 
 impl Host<'_> {
-    /// What is known about the namespace of this number, if it exists.
+    /// Facts about the existing namespace with this inode number.
     pub fn namespace(&self, inum: NsInum) -> Option<NamespaceFacts> {
         let node = self.forest.node(inum)?;
         let container = self.container(inum);
@@ -184,8 +184,8 @@ impl Host<'_> {
         })
     }
 
-    /// What is remembered of a namespace that is gone.
-    pub fn namespace_that_was(&self, gone: &DeadNamespace) -> NamespaceFacts {
+    /// Facts about a namespace that is gone, from the model's history.
+    pub fn gone_namespace(&self, gone: &DeadNamespace) -> NamespaceFacts {
         let ns = gone.state.namespace.clone();
         let state = match gone.gone_boot_ns {
             Some(since_boot_ns) if !gone.destroyed => State::Ended { since_boot_ns },
@@ -210,10 +210,10 @@ impl Host<'_> {
         }
     }
 
-    /// Those that had the number of this one before it, the last first.
+    /// Earlier namespaces with the same inode number, the latest first.
     fn earlier(&self, ns: &SnapshotNamespace) -> Vec<EarlierNamespace> {
         let gone = self.world.into_iter().flat_map(|world| world.history().namespaces());
-        // They are in the order in which they went, and this one may be among them.
+        // The history lists the last one first, and `ns` itself may be in it.
         let others = gone.filter(|gone| gone.state.namespace.inum == ns.inum);
         let others: Vec<&DeadNamespace> = others.collect();
         let own = others.iter().position(|gone| gone.state.namespace.key() == ns.key());
@@ -239,15 +239,15 @@ impl Host<'_> {
                     Some(State::Dying { since_boot_ns: *since, cause: cause.clone() })
                 }
                 Stage::Held { since } => Some(State::Held { since_boot_ns: *since }),
-                // A snapshot has a process of which it knows only that it exists.
-                Stage::Alive => self.seen_state(inum),
+                // A snapshot does not show whether a namespace is dying, so look at its processes.
+                Stage::Alive => self.state_from_processes(inum),
             };
         }
-        self.seen_state(inum)
+        self.state_from_processes(inum)
     }
 
-    /// The state as far as its processes show it. Without one it is unknown whether it ever had any.
-    fn seen_state(&self, inum: NsInum) -> Option<State> {
+    /// Derives the state from its processes. If there are none, we do not know whether it ever had any.
+    fn state_from_processes(&self, inum: NsInum) -> Option<State> {
         let node = self.forest.node(inum)?;
         let all_is_seen = self.snapshot.unread.processes == 0
             && self.snapshot.unread.namespaces == 0
@@ -255,7 +255,7 @@ impl Host<'_> {
         let dying = State::Dying { since_boot_ns: None, cause: None };
         match (self.forest.ends_with(inum), node.init()) {
             (Some(ending), _) if ending == inum => Some(dying),
-            // The kernel has killed its PID 1 with all that is in the one around it.
+            // The kernel has killed this PID 1 together with all members of the outer namespace.
             (Some(outer), _) => {
                 Some(State::Dying { since_boot_ns: None, cause: Some(Cause::Cascade { ns: outer }) })
             }
@@ -267,7 +267,7 @@ impl Host<'_> {
         }
     }
 
-    /// Who this is, if it came from outside, or its parent is there.
+    /// Describes the process as a joiner if it came from outside or its parent is outside.
     pub(super) fn joiner(&self, process: &SnapshotProcess) -> Option<Joiner> {
         match self.entered(process) {
             Arrival::Joined { forked_by, origin } => {
@@ -279,7 +279,7 @@ impl Host<'_> {
         }
     }
 
-    /// How a process got into its namespace: what was seen of it, else what its parent shows.
+    /// How a process entered its namespace: from an event, or else derived from its parent.
     pub(super) fn entered(&self, process: &SnapshotProcess) -> Arrival {
         use crate::model::Entered as Seen;
         let entry = self.world.and_then(|world| {
@@ -294,7 +294,7 @@ impl Host<'_> {
             Some(Seen::Born) => return Arrival::Born,
             Some(Seen::Joined { forker }) => {
                 let is_it = |had: &SnapshotProcess| had.key().is_some_and(|key| key.is_same(forker.key()));
-                let had = self.who_had(forker.pid, process.start_boot_ns).filter(is_it);
+                let had = self.process_with_pid(forker.pid, process.start_boot_ns).filter(is_it);
                 let origin = had.unwrap_or_else(|| SnapshotProcess::of(forker));
                 return Arrival::Joined { forked_by: Some(forker.pid), origin: Some(Box::new(origin)) };
             }
@@ -302,7 +302,7 @@ impl Host<'_> {
                 let parent = process.ppid.unwrap_or(*parent);
                 return Arrival::Joined {
                     forked_by: None,
-                    origin: self.who_had(parent, process.start_boot_ns).map(Box::new),
+                    origin: self.process_with_pid(parent, process.start_boot_ns).map(Box::new),
                 };
             }
             Some(Seen::Unseen) | None => {}
@@ -318,15 +318,15 @@ impl Host<'_> {
     }
 }
 
-/// How a process got into its namespace.
+/// How a process entered its namespace.
 pub(super) enum Arrival {
-    /// Forked by a member, or as its first process.
+    /// Forked by a member, or the first process of the namespace.
     Born,
-    /// Forked by a process of another namespace, or its parent is there.
+    /// Forked by a process of another namespace, or its parent is in another namespace.
     Joined {
-        /// PID at level 0 of the process that forked it, where that was seen.
+        /// PID at level 0 of the process that forked it, if known.
         forked_by: Option<HostPid>,
-        /// That one, or else the parent, where it is known.
+        /// The forker, or else the parent; `None` if unknown.
         origin: Option<Box<SnapshotProcess>>,
     },
     /// Unknown.

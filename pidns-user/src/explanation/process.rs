@@ -1,4 +1,4 @@
-//! What is known about a process.
+//! Facts about a process.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::{
     procfs::threads::Thread,
 };
 
-/// What a process is at one level.
+/// PID and namespace of a process at one level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LevelFacts {
     /// The level.
@@ -23,81 +23,82 @@ pub struct LevelFacts {
     pub pid: u32,
 }
 
-/// The thread of a process that was asked for.
+/// The thread that the TARGET names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ThreadFacts {
-    /// Its number at level 0.
+    /// Its TID at level 0.
     pub tid: u32,
-    /// What it is at each level.
+    /// Its TID at each level.
     pub levels: Vec<LevelFacts>,
 }
 
-/// What is known about a process.
+/// Facts about a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessFacts {
     /// The process.
     pub process: SnapshotProcess,
-    /// Where the TARGET is one of its threads, and not the first: that one.
+    /// The thread that the TARGET names, if it is not the main thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread: Option<ThreadFacts>,
-    /// What it is at each level, from 0 to its innermost namespace.
+    /// Its PID at each level, from 0 to its innermost namespace.
     pub levels: Vec<LevelFacts>,
-    /// What it runs in, by its own cgroup or else by that of the PID 1 of its namespace.
+    /// The container of its own cgroup, or else of its namespace's PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
-    /// What the PID 1 of its namespace runs in, where that is another one.
+    /// The container of its namespace's PID 1, if that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_container: Option<Container>,
-    /// What of that could not be read or was not believed.
+    /// Facts about the container that could not be read or confirmed.
     pub doubts: Vec<String>,
     /// Its parent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<SnapshotProcess>,
-    /// Whether its namespace can see that one; absent where unknown.
+    /// Whether the parent is visible in the process's namespace; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_visible: Option<bool>,
-    /// Whether its parent has ended, and it is not certain who has it since.
+    /// Whether its parent has ended and the new parent is uncertain.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub orphaned: bool,
-    /// Who has it since then, unless an ancestor of that parent's adopts orphans (a subreaper): PID 1 where that parent was.
+    /// For an orphan: PID 1 of the old parent's namespace. It is the new parent unless a subreaper among the old
+    /// parent's ancestors adopted the orphan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopter: Option<SnapshotProcess>,
-    /// Whether it came into its namespace from outside; absent where unknown.
+    /// Whether it entered its namespace from outside; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joined: Option<bool>,
-    /// From where, if it did.
+    /// Its origin, if it came from outside.
     #[serde(skip)]
     pub joiner: Option<Joiner>,
-    /// PID at level 0 of the process that forked it, where it came from outside and that was seen.
+    /// PID at level 0 of the process that forked it, if it came from outside and an event reported the fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_by: Option<HostPid>,
     /// The process that traces it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traced_by: Option<SnapshotProcess>,
-    /// If it is a PID 1 that is exiting: the processes that it waits for.
+    /// For an exiting PID 1: the processes that it waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<Awaited>,
-    /// The end of a namespace that waits for it.
+    /// The dying namespace whose end waits for this process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaited: Option<AwaitedBy>,
-    /// If it is the PID 1 of its namespace: how many other processes are in that one and those below.
+    /// For a PID 1: number of other processes in its namespace and in those nested in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_of: Option<usize>,
-    /// If it is a zombie.
+    /// For a zombie: its wait for the reaper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie: Option<Wait>,
     /// Its children.
     pub children: Vec<SnapshotProcess>,
-    /// The namespace that its children go to, where that is another than its own.
+    /// The namespace that its children will be born in, if that is not its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub children_ns: Option<NsInum>,
-    /// If it is gone.
+    /// Its end, if it is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
 }
 
 impl Host<'_> {
-    /// What is known about a process that exists.
+    /// Facts about an existing process.
     pub fn process(&self, process: &SnapshotProcess) -> ProcessFacts {
         let entry = self.world.and_then(|world| world.process(process.pid));
         let reaper = self.world.zip(entry).map(|(world, entry)| world.reaper(entry));
@@ -128,8 +129,8 @@ impl Host<'_> {
         }
     }
 
-    /// What is remembered of a process that is gone.
-    pub fn process_that_was(&self, gone: &DeadProcess) -> ProcessFacts {
+    /// Facts remembered about a process that is gone.
+    pub fn gone_process(&self, gone: &DeadProcess) -> ProcessFacts {
         let (ended_boot_ns, exit) = match &gone.state.ended {
             Some(ended) => (ended.since, ended.exit.clone()),
             None => (None, None),
@@ -138,20 +139,20 @@ impl Host<'_> {
         ProcessFacts { gone: Some(is_over), ..self.lasting(&gone.as_it_was()) }
     }
 
-    /// What a thread of this process is at each level.
+    /// The TIDs of a thread of this process, level by level.
     pub(super) fn thread(&self, process: &SnapshotProcess, thread: &Thread) -> ThreadFacts {
         let levels = thread.pids.iter().zip(self.forest.levels(process)).enumerate();
         let levels = levels.map(|(level, (&pid, ns))| LevelFacts { level, ns, pid }).collect();
         ThreadFacts { tid: thread.tid, levels }
     }
 
-    /// What does not change in a process's life, and its parent.
+    /// Facts that do not change during a process's life, and its parent.
     fn lasting(&self, process: &SnapshotProcess) -> ProcessFacts {
         let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
         let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
         let home = self.forest.home(process).and_then(|home| home.container.as_deref());
         let container = process.container.as_deref().or(home);
-        let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
+        let parent = process.ppid.and_then(|ppid| self.process_with_pid(ppid, process.start_boot_ns));
         let joiner = self.joiner(process);
         ProcessFacts {
             thread: None,
@@ -182,7 +183,7 @@ impl Host<'_> {
         }
     }
 
-    /// Who has an orphan whose next parent is not certain, unless a subreaper has it.
+    /// For an orphan whose new parent is uncertain: the process that adopts it unless a subreaper does.
     pub(super) fn adopter(&self, pid: HostPid) -> Option<SnapshotProcess> {
         let world = self.world?;
         match world.reaper(world.process(pid)?) {
@@ -191,7 +192,7 @@ impl Host<'_> {
         }
     }
 
-    /// Whether the namespace of the one sees the other.
+    /// Whether `other` is visible in the namespace of `process`.
     fn sees(&self, process: &SnapshotProcess, other: &SnapshotProcess) -> Option<bool> {
         let ns = process.ns?;
         other.ns?;

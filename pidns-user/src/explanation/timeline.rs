@@ -1,4 +1,4 @@
-//! What happened to one namespace or process, of a stream, in bounded memory.
+//! History of one namespace or process in a stream, in bounded memory.
 
 use std::collections::VecDeque;
 
@@ -6,27 +6,28 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
+    event::finding::Evidence,
     event::identity::{BootNs, ProcessKey, TICK_NS},
     event::snapshot::SnapshotNamespace,
     event::{Body, Cause, Event, Namespace, Process},
 };
 
-/// Events that are kept from the beginning.
+/// Number of first events that are kept.
 pub const FIRST_LINES: usize = 100;
-/// Events that are kept up to the end. Of what is between nothing but the number is.
+/// Number of last events that are kept. Events in between are only counted.
 pub const LAST_LINES: usize = 100;
 
-/// Whom it is about.
+/// The namespace or process that a history is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A namespace: as it is known, and when it was gone.
+    /// A namespace.
     Namespace {
         /// The namespace.
         ns: SnapshotNamespace,
         /// When it was gone.
         gone: Option<BootNs>,
     },
-    /// A process, and when it was gone.
+    /// A process.
     Process {
         /// The process.
         key: ProcessKey,
@@ -35,49 +36,52 @@ pub enum Subject {
     },
 }
 
-/// What happened to processes that are only counted.
+/// Counts of frequent events, which are not listed one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Processes born in the namespace, or forked by the process.
     pub forks: u64,
     /// Processes of the namespace that ended.
     pub exits: u64,
-    /// Those of them that the kernel killed when the namespace's PID 1 had ended.
+    /// How many of these the kernel killed after the namespace's PID 1 had ended.
     pub killed: u64,
-    /// Those that were reaped.
+    /// Processes of the namespace that were reaped.
     pub reaps: u64,
 }
 
-/// What happened.
+/// The history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeline {
     #[serde(skip)]
     subject: Subject,
-    /// When the recording begins, on both clocks.
+    /// Start of the recording, on both clocks.
     #[serde(rename = "begins_boot_ns", serialize_with = "boot_ns", skip_serializing_if = "Option::is_none")]
     pub begins: Option<(BootNs, Timestamp)>,
-    /// Whether it was there when the recording began: what was before that is not known.
+    /// Whether the subject is older than the recording. Its earlier history is then unknown.
     pub was_there: bool,
-    /// When its init was started, of a namespace whose init's start was reported.
+    /// For a namespace: start of its init, if an event reported it.
     #[serde(skip)]
     init_start_boot_ns: Option<BootNs>,
-    /// What is only counted.
+    /// Events that are only counted.
     pub counts: Counts,
-    /// How it ended: the init's exit of a namespace, the exit of a process.
+    /// For a namespace: the processes that held up its teardown, by the findings about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_up_by: Vec<Evidence>,
+    /// The event of its end: for a namespace the exit of its init, for a process its exit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<Event>,
-    /// The first events, up to [`FIRST_LINES`], and behind them the last, up to [`LAST_LINES`].
+    /// The first events, up to [`FIRST_LINES`], followed by the last, up to [`LAST_LINES`].
     pub events: Kept,
-    /// How many there were between these.
+    /// Number of events omitted between these.
     pub left_out: u64,
 }
 
-/// The events that are kept.
+/// The kept events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// The first.
+    /// The first events.
     pub first: Vec<Event>,
-    /// The last, behind those that were left out.
+    /// The last events, after the omitted ones.
     pub last: VecDeque<Event>,
 }
 
@@ -96,7 +100,7 @@ fn boot_ns<S: Serializer>(begins: &Option<(BootNs, Timestamp)>, serializer: S) -
 }
 
 impl Timeline {
-    /// Nothing has happened yet.
+    /// Starts an empty history.
     pub fn new(subject: Subject) -> Self {
         Self {
             subject,
@@ -104,13 +108,14 @@ impl Timeline {
             was_there: false,
             init_start_boot_ns: None,
             counts: Counts::default(),
+            held_up_by: Vec::new(),
             end: None,
             events: Kept::default(),
             left_out: 0,
         }
     }
 
-    /// Takes what of this event is about the subject.
+    /// Records the event if it is about the subject.
     pub fn follow(&mut self, event: &Event) {
         if self.begins.is_none() {
             self.begins = Some((event.boot_ns, event.time));
@@ -141,7 +146,7 @@ impl Timeline {
         }
     }
 
-    /// Whether the event is one of those that are shown, not only counted.
+    /// Counts the event if it is about a member. Returns whether to show it.
     fn about_namespace(&mut self, event: &Event, known: &SnapshotNamespace, gone: Option<BootNs>) -> bool {
         if let Body::NamespaceInit { ns, process } = &event.body
             && is_same(ns, known, self.init_start_boot_ns, event.boot_ns, gone)
@@ -150,7 +155,7 @@ impl Timeline {
         }
         let init_start = self.init_start_boot_ns;
         let is = |ns: &Namespace| is_same(ns, known, init_start, event.boot_ns, gone);
-        // Where a call's result reports the creation, its init can have been started, and have forked, long before that.
+        // If the creation is reported at the return of a call, the init may have started and forked long before that.
         let begun =
             known.born_boot_ns.map(|born| self.init_start_boot_ns.map_or(born, |start| start.min(born)));
         let member =
@@ -159,7 +164,7 @@ impl Timeline {
             && gone.is_none_or(|gone| event.boot_ns <= gone);
         match &event.body {
             Body::SnapshotNamespace { ns, .. } => {
-                // The birth of one without an init is unknown.
+                // A snapshot has no birth for a namespace without an init.
                 self.was_there |= known.born_boot_ns.is_none() && ns.inum == known.inum;
                 false
             }
@@ -193,7 +198,12 @@ impl Timeline {
                 false
             }
             Body::Finding { finding, .. } => {
-                within && finding.ns.as_ref().is_some_and(|ns| ns.inum == known.inum)
+                let is_of =
+                    finding.ns.as_ref().is_some_and(|ns| ns.inum == known.inum && !ns.differs_from(known));
+                if is_of {
+                    finding.add_blockers(&mut self.held_up_by);
+                }
+                within && is_of
             }
             Body::StreamLost { .. } | Body::StreamResync { .. } => within,
             Body::StreamStart { .. }
@@ -257,7 +267,7 @@ impl Timeline {
     }
 }
 
-/// Whether a namespace that an event names is this one, whose number may have been another's before, and be one's after.
+/// Whether an event's namespace is this one. Other namespaces may have had the inode number before or afterwards.
 fn is_same(
     ns: &Namespace,
     known: &SnapshotNamespace,
@@ -271,7 +281,7 @@ fn is_same(
     if let (Some(given), Some(known)) = (ns.kernel_id, known.kernel_id) {
         return given == known;
     }
-    // A birth can be that of its init, where the creation was not seen.
+    // `born_boot_ns` is the start of the init if no hook saw the creation.
     let mut births = [known.born_boot_ns, init_start].into_iter().flatten().peekable();
     let is_one = births.peek().is_none()
         || ns.born_boot_ns.is_none_or(|given| births.any(|birth| birth.is_same(given)));
@@ -280,7 +290,7 @@ fn is_same(
         && gone.is_none_or(|gone| at <= gone)
 }
 
-/// Whether a process that was started then was so while the namespace had its number.
+/// Whether a process with this start time was born while the namespace existed.
 fn is_within(start: BootNs, begun: Option<BootNs>, gone: Option<BootNs>) -> bool {
     begun.is_none_or(|begun| begun.saturating_sub(TICK_NS) <= start) && gone.is_none_or(|gone| start <= gone)
 }
@@ -311,9 +321,10 @@ mod tests {
         Body::NamespaceTeardown { ns: ns.clone(), killed: 0, nested: Vec::new(), duration_ns: 1 }
     }
 
-    /// Before 6.18 a birth alone distinguishes namespaces of one number; whether one is gone may not have been seen.
+    /// Before 6.18 only the birth distinguishes namespaces with the same number, and the end of a namespace may be
+    /// unreported.
     #[test]
-    fn the_next_namespace_of_the_number_has_a_history_of_its_own() {
+    fn events_of_a_later_namespace_with_the_same_number_are_not_in_the_history() {
         let known =
             SnapshotNamespace { born_boot_ns: Some(BootNs(50)), ..SnapshotNamespace::bare(NsInum(200), 1) };
         let mut history = Timeline::new(Subject::Namespace { ns: known, gone: None });

@@ -1,4 +1,4 @@
-//! Whether an event is to be shown.
+//! Decides whether to show an event.
 
 use super::Filter;
 use crate::{
@@ -8,27 +8,28 @@ use crate::{
     model::World,
 };
 
-/// What an event is about, where it is about that.
+/// The objects that an event is about.
 #[derive(Default)]
 struct Subjects<'a> {
     process: Option<&'a Process>,
-    /// Another process in it.
+    /// Another process in the event.
     other: Option<&'a Process>,
-    /// Level of its namespace, where it is an event of the namespace's own.
+    /// Level of its namespace, if the event is about a namespace itself.
     level: Option<u32>,
-    /// Inode number of the namespace that it belongs to.
+    /// Inode number of the namespace that the event belongs to.
     ns: Option<NsInum>,
 }
 
 impl Filter {
-    /// Whether the event is to be shown. What the kernel has filtered already is not asked again. `container` is that of
-    /// the namespace that it belongs to; a process that runs in another one by its own cgroup is found by both.
+    /// Whether to show an event from a stream that the kernel has already filtered. Checks only the conditions that the
+    /// kernel does not check. `container` is that of the event's namespace. A process with its own container matches by
+    /// either of them.
     pub fn matches(&self, body: &Body, container: Option<&Container>) -> bool {
         self.is_frame(body).unwrap_or_else(|| self.has(body.name()) && self.wants(&about(body), container))
     }
 
-    /// Whether an event is to be shown of a stream in which everything is: all is asked here. What is below what the events
-    /// so far allow.
+    /// Whether to show an event from a stream that has all events. Checks all conditions. `world` shows which
+    /// namespaces are nested.
     pub fn matches_all(&self, body: &Body, container: Option<&Container>, world: &World) -> bool {
         if let Some(is_shown) = self.is_frame(body) {
             return is_shown;
@@ -47,23 +48,23 @@ impl Filter {
             && (self.filter.namespaces.is_empty() || about.ns.is_some_and(is_wanted))
     }
 
-    /// Whether the namespace of an asked number is the one that was meant: the kernel gives the number to the next at once.
+    /// Whether the namespace with a requested number is the intended one: the kernel reuses numbers at once.
     fn is_pinned(&self, index: usize, inum: NsInum, body: &Body, world: &World) -> bool {
         let Some(pinned) = self.pinned.as_ref().map(|pinned| &pinned[index]) else { return true };
         match (world.namespace(inum), pinned.get()) {
             (Some(entry), _) => entry.is(pinned.get_or_init(|| entry.namespace.clone())),
-            // It was met, and exists no more: what is created is the next.
+            // The intended namespace was seen and is gone, so this creation is about another.
             (None, Some(_)) => !matches!(body, Body::NamespaceCreate { ns, .. } if ns.inum == inum),
             (None, None) => true,
         }
     }
 
-    /// Whether this level is among those of a mask. A recording can have any.
+    /// Whether a level is in a mask. Recordings can contain any level.
     fn is_among(mask: u64, level: u32) -> bool {
         1_u64.checked_shl(level).is_some_and(|bit| mask & bit != 0)
     }
 
-    /// Whether it is shown whatever is chosen, or not at all; `None` where that depends.
+    /// Whether the event is always shown (`true`) or never (`false`); `None` if that depends on the filter.
     fn is_frame(&self, body: &Body) -> Option<bool> {
         match body {
             Body::StreamStart { .. }
@@ -103,10 +104,10 @@ impl Filter {
     }
 }
 
-/// Inode number of the namespace that an event belongs to; `None` for the host's own, which is in no container.
+/// Inode number of the event's namespace; `None` for the host's own, which is in no container.
 pub fn inner_namespace(body: &Body) -> Option<NsInum> {
     match body {
-        // Not on the hot path of a stream.
+        // This is not on the hot path of a stream.
         Body::SnapshotNamespace { ns, .. } => (ns.level > 0).then_some(ns.inum),
         _ => {
             let Subjects { process, level, ns, .. } = about(body);
@@ -137,7 +138,7 @@ fn about(body: &Body) -> Subjects<'_> {
         | Body::NamespaceJoinFailed { process, .. }
         | Body::ForkFailed { process, .. } => {
             let about = of(process, None);
-            // A refusal is of the level where it would have been.
+            // A refusal counts for the level that the new process or namespace would have had.
             Subjects { level: about.level.or(Some(depth(process))), ..about }
         }
         Body::NamespaceTeardown { ns, .. } | Body::NamespaceDestroy { ns, .. } => {
@@ -176,7 +177,7 @@ mod tests {
         text::Name,
     };
 
-    /// A namespace is asked for by its number here.
+    /// Tests request namespaces by number.
     fn number(target: &str) -> Result<NsInum, String> {
         target.parse().map(NsInum).map_err(|_| "no number".to_owned())
     }
@@ -210,21 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_shown_with_its_processes() {
+    fn a_container_filter_shows_events_of_its_processes() {
         let web = filter(FilterArgs { containers: vec!["web".to_owned()], ..FilterArgs::default() });
         let event = exec(&[7, 1], 9);
         let (web_itself, inner) = (docker("web", None), docker("job", Some(docker("web", None))));
         assert!(web.matches(&event, Some(&web_itself)) && web.matches(&event, Some(&inner)));
         assert!(!web.matches(&event, Some(&docker("job", None))) && !web.matches(&event, None));
         let lost = Body::StreamLost { stage: "ring".into(), count: 1 };
-        assert!(web.matches(&lost, None), "a loss is shown whatever is asked for");
+        assert!(web.matches(&lost, None), "losses are always shown");
     }
 
     #[test]
-    fn a_process_is_shown_for_its_own_container_and_for_that_of_its_namespace() {
+    fn a_process_matches_its_own_container_and_its_namespaces() {
         let own = std::sync::Arc::new(docker("side", None));
         let mut event = exec(&[7, 2], 9);
-        event.process_mut().expect("it is about a process").container = Some(own);
+        event.process_mut().expect("an event about a process").container = Some(own);
         for (name, is_shown) in [("side", true), ("web", true), ("other", false)] {
             let filter = filter(FilterArgs { containers: vec![name.to_owned()], ..FilterArgs::default() });
             assert_eq!(filter.matches(&event, Some(&docker("web", None))), is_shown, "{name}");
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_namespace_of_the_number_is_not_shown_for_the_one_that_was_met() {
+    fn a_later_namespace_with_the_same_number_is_not_shown() {
         let of = |kernel_id| SnapshotNamespace {
             kernel_id: Some(kernel_id),
             parent: Some(NsInum(1)),
@@ -250,21 +251,24 @@ mod tests {
         let event = exec(&[7, 1], 4026532000);
         assert!(
             !recorded.matches_all(&exec(&[7; 70], 4026532000), None, &World::default()),
-            "no level of ours"
+            "level 69 is too deep"
         );
         let mut world = World::default();
         for (kernel_id, of_live) in [(5, true), (6, false)] {
             world.apply(&snapshot(kernel_id));
             assert_eq!(live.matches_all(&event, None, &world), of_live);
-            assert!(recorded.matches_all(&event, None, &world), "in a recording all of the number are meant");
+            assert!(
+                recorded.matches_all(&event, None, &world),
+                "in a recording, all namespaces with the number match"
+            );
         }
     }
 
     #[test]
-    fn of_everything_the_levels_and_namespaces_asked_for_are_shown() {
+    fn requested_levels_and_namespaces_are_selected_from_all_events() {
         let mut world = World::default();
         let default = filter(FilterArgs::default());
-        assert!(!default.matches_all(&exec(&[7], 4026531836), None, &world), "of the host");
+        assert!(!default.matches_all(&exec(&[7], 4026531836), None, &world), "level 0 is not in the default");
         assert!(default.matches_all(&exec(&[7, 1], 4026532000), None, &world));
         let one = filter(FilterArgs { namespaces: vec!["4026532000".to_owned()], ..FilterArgs::default() });
         let inner = SnapshotNamespace {
@@ -279,10 +283,13 @@ mod tests {
             exact: true,
             body: body.clone(),
         };
-        assert!(!one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world), "not known to be below");
+        assert!(
+            !one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world),
+            "it is not known to be nested"
+        );
         world.apply(&event);
         assert!(one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world));
-        assert!(!one.matches_all(&body, None, &world), "what exists, only where it is asked for");
+        assert!(!one.matches_all(&body, None, &world), "existing objects need --snapshot");
         let with =
             FilterArgs { namespaces: vec!["4026532000".to_owned()], existing: true, ..FilterArgs::default() };
         assert!(filter(with).matches_all(&body, None, &world));

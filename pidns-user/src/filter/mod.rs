@@ -1,4 +1,4 @@
-//! What the user asked to see: from the options to what the kernel filters and what is left to do here.
+//! The user's filter: checks the options, and splits them between the kernel and this program.
 
 mod matches;
 mod parse;
@@ -8,15 +8,18 @@ use std::sync::OnceLock;
 use globset::GlobMatcher;
 
 use self::parse::{check_comm, mask, matcher, parse_levels, select_events};
-pub use self::{matches::inner_namespace, parse::FilterError};
+pub use self::{
+    matches::inner_namespace,
+    parse::{FilterError, choosable_events},
+};
 use crate::{
     event::identity::{HostPid, NsInum},
     event::snapshot::SnapshotNamespace,
     event::{MAX_LEVEL, StreamFilter},
 };
 
-/// Most namespaces, and most PIDs, that a filter may name: the kernel side has room for as many.
-pub const MOST_OF_A_KIND: u32 = 1024;
+/// Largest number of namespaces, and of PIDs, in a filter. The kernel side has room for as many.
+pub const MAX_PER_KIND: u32 = 1024;
 
 /// The options as given.
 #[derive(Clone, Debug, Default)]
@@ -33,39 +36,39 @@ pub struct FilterArgs {
     pub comms: Vec<String>,
     /// `--level`.
     pub levels: Vec<String>,
-    /// `--snapshot`: what exists already.
+    /// `--snapshot`: existing objects.
     pub existing: bool,
-    /// `--findings`: what goes wrong.
+    /// `--findings`.
     pub findings: bool,
     /// `--no-syscall-hooks`.
     pub no_syscall_hooks: bool,
 }
 
-/// What is to be seen.
+/// The checked filter.
 #[derive(Debug)]
 pub struct Filter {
-    /// As `stream.start` has it.
+    /// The form in which `stream.start` shows it.
     pub filter: StreamFilter,
-    /// Bit mask by level, of processes.
+    /// Levels of processes, as a bit mask.
     pub level_mask: u64,
-    /// Bit mask by level, of namespaces' own events.
+    /// Levels for events about namespaces themselves, as a bit mask.
     namespace_level_mask: u64,
     comms: Vec<GlobMatcher>,
-    /// Whether what exists already is to be seen too.
+    /// Whether to show existing objects.
     existing: bool,
-    /// The namespaces asked for, as they were when they were met first; none of a recording, in which all are meant that ever
-    /// had the number.
+    /// The requested namespaces, as they were when first seen. `None` for a recording: there, all namespaces match that
+    /// ever had the number.
     pinned: Option<Vec<OnceLock<SnapshotNamespace>>>,
 }
 
 impl Filter {
-    /// Everything there is.
+    /// A filter that shows everything.
     pub fn everything() -> Result<Self, FilterError> {
         let all = FilterArgs { events: vec!["all".to_owned()], existing: true, ..FilterArgs::default() };
         Self::of_recording(&all, |_| Err("no lookup".to_owned()))
     }
 
-    /// Checks the options. `find` looks namespaces up on this machine; a later one of the same number is not shown.
+    /// Checks the options. `find` looks up namespaces. A later one with the same number is not shown.
     pub fn new(
         args: &FilterArgs,
         find: impl Fn(&str) -> Result<NsInum, String>,
@@ -75,7 +78,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Checks the options for a recording, whose namespaces are not those of this machine: `find` takes their numbers.
+    /// Checks the options for a recording. Its namespaces are not on this machine, so `find` only parses numbers.
     pub fn of_recording(
         args: &FilterArgs,
         find: impl Fn(&str) -> Result<NsInum, String>,
@@ -97,13 +100,13 @@ impl Filter {
         }
         let all_levels = mask(0, MAX_LEVEL);
         let level_mask = if levels.is_empty() {
-            // Asking for events by name asks for them everywhere, and a container can share the host's namespace; the default
-            // leaves the host's processes out.
+            // Events requested by name are shown at all levels, and a container can share the host's namespace. The
+            // default omits the host's processes.
             if events.is_empty() && containers.is_empty() { all_levels & !1 } else { all_levels }
         } else {
             parse_levels(levels)?
         };
-        let most = MOST_OF_A_KIND;
+        let most = MAX_PER_KIND;
         for (option, count) in [("--ns", namespaces.len()), ("--pid", pids.len())] {
             if count > most as usize {
                 return Err(FilterError::TooMany { option, most });
@@ -134,7 +137,7 @@ impl Filter {
         })
     }
 
-    /// Whether an event of this name was asked for.
+    /// Whether events with this name were requested.
     pub fn has(&self, name: &str) -> bool {
         self.filter.events.iter().any(|event| event == name)
     }
@@ -157,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn the_default_leaves_the_hosts_processes_and_reaps_out() {
+    fn the_default_omits_the_hosts_processes_and_reaps() {
         let filter = args(&[], &[]).unwrap();
         assert_eq!(filter.level_mask & 1, 0);
         assert!(filter.has("process.exit") && !filter.has("process.reap"));
-        assert!(args(&["process.*"], &[]).unwrap().level_mask & 1 != 0, "asked for by name, they are shown");
+        assert!(args(&["process.*"], &[]).unwrap().level_mask & 1 != 0, "requested by name, they are shown");
     }
 
     #[test]
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn events_may_stand_together_behind_commas() {
+    fn events_may_be_separated_by_commas() {
         let chosen = |events: &[&str]| args(events, &[]).map(|filter| filter.filter.events);
         assert_eq!(chosen(&["process.exit,fork.failed"]), chosen(&["process.exit", "fork.failed"]));
         assert_eq!(
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_unknown_event_the_nearest_is_named() {
+    fn an_error_about_an_unknown_event_names_the_nearest() {
         let nearest = |word: &str| match args(&[word], &[]) {
             Err(FilterError::NoEvent { nearest, .. }) => nearest,
             other => panic!("{word}: {other:?}"),
@@ -237,10 +240,18 @@ mod tests {
             ("signals", "init.signal"),
             ("findings", "finding"),
         ] {
-            assert_eq!(nearest(word), event, "{word}");
+            assert_eq!(nearest(word).as_deref(), Some(event), "{word}");
+        }
+        for word in ["zombie", "zombies", "oom", "leaked"] {
+            assert_eq!(nearest(word).as_deref(), Some("finding"), "{word}");
+        }
+        for far in ["", "zzz*", "qqqqqq"] {
+            assert_eq!(nearest(far), None, "{far:?}");
+            let error = args(&[far], &[]).unwrap_err().to_string();
+            assert!(error.contains("no such event. Events: namespace.create"), "{far:?}: {error}");
         }
         let error = args(&["proces.fork"], &[]).unwrap_err().to_string();
-        assert!(error.contains("did you mean 'process.fork'?"), "{error}");
+        assert!(error.contains("did you mean 'process.fork'? Events: "), "{error}");
     }
 
     #[test]
@@ -252,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_without_the_hook_that_sees_them_are_refused() {
+    fn refusals_without_their_hook_cannot_be_requested() {
         let chosen = |event: &str| {
             let events = vec![event.to_owned()];
             filter(&FilterArgs { events, no_syscall_hooks: true, ..FilterArgs::default() }).map(drop)
@@ -262,7 +273,7 @@ mod tests {
             assert!(error.contains("--no-syscall-hooks"), "{error}");
         }
         for event in ["namespace.*", "all", "process.exit"] {
-            assert_eq!(chosen(event), Ok(()), "{event} has others too");
+            assert_eq!(chosen(event), Ok(()), "{event} also has other events");
         }
         filter(&FilterArgs { no_syscall_hooks: true, ..FilterArgs::default() }).unwrap();
     }

@@ -1,94 +1,103 @@
-//! The values of the filters: what they may be, and the errors for others.
+//! Checks the values of filter options.
 
 use globset::{Glob, GlobMatcher};
 
 use crate::{
+    event::finding::Diagnosis,
     event::{Body, COMM_LEN, MAX_LEVEL, Token},
-    text::distance,
+    text::{distance, is_similar},
 };
 
-/// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
+/// The default events of the live stream. Then process events of the host are omitted.
 const DEFAULT_EVENTS: [&str; 4] = ["namespace.*", "init.*", "fork.failed", "process.{fork,exec,exit}"];
-/// Always there: without them a stream cannot be read.
+/// Always shown: a stream cannot be read without them.
 const FRAME: [&str; 6] =
     ["stream.start", "stream.lost", "stream.resync", "stream.end", "snapshot.namespace", "snapshot.process"];
-/// Seen by the hook on system calls alone.
+/// Only the hook on system calls reports these.
 const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed", "fork.failed"];
 
-/// An option's value that means nothing.
+/// An invalid value of an option.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FilterError {
     /// No event matches.
     #[error(
-        "--event {pattern:?}: no such event; did you mean '{nearest}'? Events: {list}. Patterns like namespace.*, the labels of \
-         the column EVENT, and all are allowed too", list = event_list()
+        "--event {pattern:?}: no such event{} Events: {list}. Patterns like namespace.*, the labels of the column EVENT, and all \
+         are allowed too", suggestion(nearest.as_deref()), list = event_list()
     )]
     NoEvent {
-        /// What was given.
+        /// The given pattern.
         pattern: String,
-        /// The event, or the pattern, that is most like it.
-        nearest: String,
+        /// The event or pattern that is similar enough to be meant.
+        nearest: Option<String>,
     },
-    /// Only what no choice leaves out.
+    /// The pattern only matches events that are always shown.
     #[error("--event {0}: stream.start, stream.lost and stream.end are always there. Events to choose from: {list}", list = event_list())]
     Frame(String),
-    /// Only refusals, and nothing that sees them.
+    /// The pattern only matches refusals, and perhaps no hook reports them.
     #[error(
-        "--event {0}: refusals are seen by the hook on system calls only, which --no-syscall-hooks leaves out"
+        "--event {0}: these are only refusals, and with --no-syscall-hooks they are not reported without function hooks; omit \
+         --no-syscall-hooks, which is not needed with function hooks"
     )]
     NoRefusals(String),
-    /// No name is that long.
+    /// The pattern is longer than any name.
     #[error(
         "--comm {pattern}: no name matches: the kernel keeps the first {most} bytes of a name{hint}",
         most = COMM_LEN - 1,
         hint = if cut.is_empty() { String::new() } else { format!("; try '{cut}*'") }
     )]
     LongComm {
-        /// What was given.
+        /// The given pattern.
         pattern: String,
-        /// What of it the kernel keeps, up to its first wildcard.
+        /// The part of it that the kernel keeps, up to its first wildcard.
         cut: String,
     },
-    /// Not a pattern.
+    /// The pattern is invalid.
     #[error("{option} {value}: {error}")]
     BadGlob {
-        /// Which option.
+        /// The option.
         option: &'static str,
-        /// What it was given.
+        /// The given value.
         value: String,
-        /// What is wrong.
+        /// The error.
         error: String,
     },
-    /// Not a level, or a range of them.
+    /// The value is neither a level nor a range of levels.
     #[error(
         "--level {0}: a level is a number from 0 (the host) to {MAX_LEVEL}, or a range of them: 1, 1-3, 2+"
     )]
     BadLevel(String),
-    /// Not a namespace.
-    #[error(
-        "--ns {value}: {error}. Give an inode number (4026532847 or pid:[4026532847], as `lsns -t pid` prints it), a PID, or the path of a namespace file"
-    )]
+    /// The value does not name a namespace.
+    #[error("--ns {value}: {error}")]
     NoNamespace {
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What is wrong.
+        /// The error, and the forms of a value.
         error: String,
     },
-    /// Every container has a name that begins so.
-    #[error("--container: give a container's name, pod, or id from its beginning")]
+    /// The value is empty, so it would match every container.
+    #[error("--container: give a container's name, its pod, or the beginning of its id")]
     NoContainer,
-    /// More than the kernel's maps hold.
+    /// More values than the kernel's maps can hold.
     #[error("{option}: at most {most} are possible")]
     TooMany {
-        /// Which option.
+        /// The option.
         option: &'static str,
-        /// How many there can be.
+        /// The largest possible number.
         most: u32,
     },
 }
 
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(|| ".".to_owned(), |nearest| format!("; did you mean '{nearest}'?"))
+}
+
+/// The events that `--event` can choose.
+pub fn choosable_events() -> impl Iterator<Item = &'static str> {
+    Body::NAMES.iter().filter(|name| !FRAME.contains(name)).copied()
+}
+
 fn event_list() -> String {
-    Body::NAMES.iter().filter(|name| !FRAME.contains(name)).copied().collect::<Vec<_>>().join(", ")
+    choosable_events().collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, FilterError> {
@@ -100,7 +109,7 @@ pub(super) fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, F
     }
 }
 
-/// The pattern that a name stands for: what the table calls an event, or the last part of its name, is that event.
+/// The pattern for a word. A label of the table, or the last part of an event's name, selects that event.
 fn meant(word: &str) -> &str {
     let same = |text: &str| text.to_lowercase().replace(['-', '_'], " ");
     let asked = same(word);
@@ -118,19 +127,29 @@ fn meant(word: &str) -> &str {
     by_label.or(by_end).map_or(word, |(name, _)| name)
 }
 
-/// The event that a pattern which matches none is most like; of a group's name its pattern.
-fn nearest_event(pattern: &str) -> String {
+/// The event that is most similar to a pattern that matches none, if it is similar. For the name of a group, the
+/// group's pattern; for a word of a finding, the event about findings.
+fn nearest_event(pattern: &str) -> Option<String> {
     let word = pattern.to_lowercase();
     let group = ["namespace", "process"].into_iter().find(|group| distance(group, &word) <= 2);
     if let Some(group) = group {
-        return format!("{group}.*");
+        return Some(format!("{group}.*"));
     }
     let names = Body::NAMES.iter().copied().filter(|name| !FRAME.contains(name));
     let labels = Body::NAMES.iter().zip(Body::LABELS).filter(|(name, _)| !FRAME.contains(name));
     let ends = names.clone().filter_map(|name| Some((name, name.rsplit_once('.')?.1)));
     let all = names.map(|name| (name, name)).chain(labels.map(|(&name, &label)| (name, label))).chain(ends);
     let bare: String = word.chars().filter(|c| !"*?[]{}".contains(*c)).collect();
-    all.min_by_key(|(_, text)| distance(&bare, text)).map(|(name, _)| name.to_owned()).unwrap_or_default()
+    let similar = all.filter(|(_, text)| is_similar(&bare, text));
+    let nearest = similar.min_by_key(|(_, text)| distance(&bare, text)).map(|(name, _)| name.to_owned());
+    let is_of_finding = |id: &&Diagnosis| {
+        bare.len() >= 3
+            && id
+                .id()
+                .split('-')
+                .any(|part| part == bare || is_similar(&bare, part) || part.starts_with(&bare))
+    };
+    nearest.or_else(|| Diagnosis::ALL.iter().find(is_of_finding).map(|_| "finding".to_owned()))
 }
 
 pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<Token>, FilterError> {
@@ -156,7 +175,7 @@ pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<
                     nearest: nearest_event(pattern),
                 });
             }
-            // The default is made for whatever hooks there are.
+            // The default is for any set of hooks.
             (true, _) if only_refusals && no_syscall_hooks && !asked.is_empty() => {
                 return Err(FilterError::NoRefusals(pattern.to_owned()));
             }
@@ -184,7 +203,7 @@ pub(super) fn parse_levels(levels: &[String]) -> Result<u64, FilterError> {
     })
 }
 
-/// `--event`'s values: patterns with commas between them, which in braces and brackets belong to the pattern.
+/// Splits `--event`'s value at commas. Commas in braces and brackets belong to the pattern.
 fn split_at_commas(text: &str) -> Vec<&str> {
     let (mut braces, mut class, mut from, mut parts) = (0_u32, false, 0, Vec::new());
     for (at, c) in text.char_indices() {
@@ -204,7 +223,7 @@ fn split_at_commas(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Least bytes of a text that the pattern, which is a valid one, matches.
+/// Length in bytes of the shortest text that this valid pattern matches.
 fn least_bytes(pattern: &mut impl Iterator<Item = char>) -> usize {
     let (mut least, mut bytes) = (usize::MAX, 0);
     while let Some(c) = pattern.next() {
@@ -212,7 +231,7 @@ fn least_bytes(pattern: &mut impl Iterator<Item = char>) -> usize {
             '*' => 0,
             '?' => 1,
             '[' => {
-                // The first of a class, behind its `!`, is one of its characters, whatever it is.
+                // The first character of a class, after its `!`, always belongs to the class, even if it is `]`.
                 if matches!(pattern.next(), Some('!' | '^')) {
                     pattern.next();
                 }
@@ -220,7 +239,7 @@ fn least_bytes(pattern: &mut impl Iterator<Item = char>) -> usize {
                 1
             }
             '{' => least_bytes(pattern),
-            // At the top level, where these mean themselves, the longer text is the one that counts.
+            // At the top level, commas and braces stand for themselves. Then the longer text is the right one.
             ',' => {
                 least = least.min(bytes);
                 bytes = 0;
@@ -233,15 +252,16 @@ fn least_bytes(pattern: &mut impl Iterator<Item = char>) -> usize {
     least.min(bytes)
 }
 
-/// A `--comm` that no name can match is refused. One with a backslash may be about bytes that are shown as four.
+/// Refuses a `--comm` that no name can match. A pattern with a backslash is accepted: it may be about bytes that are
+/// shown as four characters.
 pub(super) fn check_comm(pattern: &str) -> Result<(), FilterError> {
-    const MOST: usize = COMM_LEN - 1;
-    if pattern.contains('\\') || least_bytes(&mut pattern.chars()) <= MOST {
+    const MAX_LEN: usize = COMM_LEN - 1;
+    if pattern.contains('\\') || least_bytes(&mut pattern.chars()) <= MAX_LEN {
         return Ok(());
     }
     let cut: String = pattern
         .char_indices()
-        .take_while(|(at, c)| at + c.len_utf8() <= MOST && !"*?[{".contains(*c))
+        .take_while(|(at, c)| at + c.len_utf8() <= MAX_LEN && !"*?[{".contains(*c))
         .map(|(_, c)| c)
         .collect();
     Err(FilterError::LongComm { pattern: pattern.to_owned(), cut })

@@ -1,72 +1,66 @@
-//! A signal to PID 1 had no effect: default actions are not taken on an init (`sig_task_ignored()`, kernel/signal.c).
-
-use std::collections::BTreeMap;
+//! A signal to PID 1 had no effect, because the kernel takes no default actions on an init (`sig_task_ignored()`,
+//! kernel/signal.c).
 
 use super::{
-    Scene,
-    scene::{self, explain_ns, init_exit},
+    DetectorInput,
+    input::{self, by_namespace, init_exit_evidence},
 };
 use crate::{
     event::{
         finding::{Diagnosis, Finding, Severity},
-        identity::NsInum,
         snapshot::SnapshotNamespace,
     },
     model::{Incident, IncidentKind},
 };
 
-/// Signals that ask a process to end, or would end it.
+/// Signals that request or cause the end of a process.
 const MEANT_TO_END: [&str; 7] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"];
-/// Signals that are listed.
+/// Number of signals to list.
 const LISTED: usize = 8;
 
-pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut by_namespace: BTreeMap<NsInum, Vec<&Incident>> = BTreeMap::new();
-    for incident in scene.recent.incidents().filter(|incident| is_ignored(scene, incident)) {
-        if let Some(ns) = &incident.ns {
-            by_namespace.entry(ns.inum).or_default().push(incident);
-        }
-    }
-    by_namespace.into_iter().filter_map(|(inum, signals)| of(scene, inum, &signals)).collect()
+pub(super) fn find(input: &DetectorInput<'_>) -> Vec<Finding> {
+    let ignored = input.recent.incidents().filter(|incident| is_ignored(input, incident));
+    by_namespace(ignored).into_iter().filter_map(|(ns, signals)| of(input, &ns, &signals)).collect()
 }
 
-/// Whether it should have ended PID 1, which ran on.
-fn is_ignored(scene: &Scene<'_>, incident: &Incident) -> bool {
+/// Whether the signal should have ended PID 1, but did not.
+fn is_ignored(input: &DetectorInput<'_>, incident: &Incident) -> bool {
     let IncidentKind::SignalIgnored { signal, from } = &incident.kind else { return false };
     let Some(ns) = &incident.ns else { return false };
-    let death = scene.recent.last_namespace(ns.inum).and_then(|record| record.death.as_ref());
-    // One that is exiting ignores all.
+    let death = input.recent.record_of(ns).and_then(|record| record.death.as_ref());
+    // An exiting PID 1 ignores every signal.
     let was_exiting = death.is_some_and(|death| {
         death.at <= incident.first && death.process.key().is_same(incident.process.key())
     });
     MEANT_TO_END.contains(&signal.as_str())
         && from != "kernel"
         && !was_exiting
-        && !scene.is_over(incident.last, scene.thresholds.incident)
+        && !input.has_passed(incident.last, input.thresholds.incident)
 }
 
-fn of(scene: &Scene<'_>, inum: NsInum, signals: &[&Incident]) -> Option<Finding> {
+fn of(input: &DetectorInput<'_>, ns: &SnapshotNamespace, signals: &[&Incident]) -> Option<Finding> {
     let first = signals.iter().min_by_key(|incident| incident.first)?;
     let mut evidence = Vec::new();
     for incident in signals.iter().take(LISTED) {
-        evidence.extend(scene::incident(incident));
+        evidence.extend(input::incident_evidence(incident));
     }
-    let record = scene.recent.last_namespace(inum);
-    // What was done about it.
-    if let Some(death) = record.and_then(|record| record.death.as_ref())
+    // The reaction: PID 1 was killed afterwards.
+    if let Some(death) = input.recent.record_of(ns).and_then(|record| record.death.as_ref())
         && death.at > first.first
     {
-        evidence.push(init_exit(death));
+        evidence.push(init_exit_evidence(death));
     }
-    let ns = record.map(|record| record.ns.clone());
-    let ns = ns.or_else(|| first.ns.as_ref().map(SnapshotNamespace::of));
+    let mut next = Vec::from_iter(input.explain_existing(ns));
+    if input.is_alive(first.process.key()) {
+        next.push(format!("grep -E '^Sig(Cgt|Ign)' /proc/{}/status", first.process.pid));
+    }
     Some(Finding {
         id: Diagnosis::InitIgnoredSignal,
         severity: Severity::Warning,
         since_boot_ns: first.first,
-        ns,
+        ns: Some(input.latest_ns(ns)),
         process: Some(first.process.clone()),
         evidence,
-        next: vec![explain_ns(inum), format!("grep -E '^Sig(Cgt|Ign)' /proc/{}/status", first.process.pid)],
+        next,
     })
 }

@@ -1,8 +1,8 @@
-//! PID 1 was killed, and all members with it: one record of who did it, what went with it, and how long that took.
+//! PID 1 was killed, and all members died with it: the finding names the killer, the victims and the duration.
 
 use super::{
-    Scene,
-    scene::{self, explain_ns, explain_process, hooked, init_exit},
+    DetectorInput,
+    input::{self, explain_process, hook_evidence, init_exit_evidence},
 };
 use crate::{
     event::{
@@ -12,16 +12,16 @@ use crate::{
     model::{Death, Incident, IncidentKind, NamespaceRecord},
 };
 
-pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    let found = scene.recent.namespaces().filter_map(|record| {
+pub(super) fn find(input: &DetectorInput<'_>) -> Vec<Finding> {
+    let found = input.recent.namespaces().filter_map(|record| {
         let death = record.death.as_ref()?;
-        let is_recent = !scene.is_over(death.at, scene.thresholds.incident);
-        is_recent.then(|| of(scene, record, death)).flatten()
+        let is_recent = !input.has_passed(death.at, input.thresholds.incident);
+        is_recent.then(|| of(input, record, death)).flatten()
     });
     found.collect()
 }
 
-/// How severe it is that PID 1 ended so; `None` where it ended by itself, or the machine that it is was shut down.
+/// Severity of this end of PID 1. `None` if PID 1 exited itself or its namespace was rebooted or shut down.
 fn severity(death: &Death) -> Option<Severity> {
     match (&death.cause, &death.exit) {
         (Cause::Oom { .. } | Cause::Fault { .. }, _) => Some(Severity::Critical),
@@ -33,31 +33,29 @@ fn severity(death: &Death) -> Option<Severity> {
     }
 }
 
-fn of(scene: &Scene<'_>, record: &NamespaceRecord, death: &Death) -> Option<Finding> {
+fn of(input: &DetectorInput<'_>, record: &NamespaceRecord, death: &Death) -> Option<Finding> {
     let severity = severity(death)?;
     let init = &death.process;
-    // What was tried before.
-    let before = scene.recent.incidents().filter(|incident| is_before(incident, death, init));
-    let mut evidence: Vec<_> = before.filter_map(scene::incident).take(4).collect();
-    evidence.push(init_exit(death));
+    // Signals that PID 1 ignored before it was killed.
+    let before = input.recent.incidents().filter(|incident| is_before(incident, death, init));
+    let mut evidence: Vec<_> = before.filter_map(input::incident_evidence).take(4).collect();
+    evidence.push(init_exit_evidence(death));
     if let Some(torn_down) = &record.torn_down {
         let fact = Fact::Teardown {
             killed: torn_down.killed,
             nested: torn_down.nested.clone(),
             duration_ns: torn_down.duration_ns,
         };
-        evidence.push(hooked(torn_down.at, fact));
+        evidence.push(hook_evidence(torn_down.at, fact));
+        evidence.extend(record.held_up_by.iter().cloned());
     }
     let sender = match &death.cause {
         Cause::Signal { sender: Some(sender), .. } => Some(sender.pid),
         Cause::ParentDeath { parent, .. } => Some(parent.pid),
         _ => None,
     };
-    let sender = sender.filter(|pid| scene.world.process(*pid).is_some());
-    let mut next = Vec::new();
-    if scene.world.namespace(record.ns.inum).is_some_and(|state| state.is(&record.ns)) {
-        next.push(explain_ns(record.ns.inum));
-    }
+    let sender = sender.filter(|pid| input.world.process(*pid).is_some());
+    let mut next = Vec::from_iter(input.explain_existing(&record.ns));
     next.extend(sender.map(explain_process));
     if matches!(death.cause, Cause::Oom { .. }) {
         next.push("dmesg --ctime | grep -i 'killed process'".to_owned());

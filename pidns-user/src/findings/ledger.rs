@@ -1,71 +1,83 @@
-//! Which findings are open: gives for each detection what was opened, what has changed, and what is over.
+//! Tracks which findings are open: for each detection it returns the opened, changed and closed findings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::finding::{Finding, FindingKey, FindingState};
 
-/// Most findings that are open at once: it bounds the memory that they take.
-const MOST: usize = 10_000;
+/// Maximum number of open findings, to limit the memory.
+const MAX_FINDINGS: usize = 10_000;
+
+/// An open finding.
+#[derive(Clone, Debug)]
+struct Open {
+    /// The finding as of the last detection.
+    now: Finding,
+    /// The finding as last reported, if that differs. Detections are compared with it, because many small changes add
+    /// up.
+    reported: Option<Finding>,
+}
 
 /// The open findings.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    open: BTreeMap<FindingKey, Finding>,
+    open: BTreeMap<FindingKey, Open>,
     keys: BTreeSet<FindingKey>,
 }
 
 impl Ledger {
-    /// Takes the findings of one detection. An open finding that is missing is over.
+    /// Records the findings of one detection. An open finding that is missing is closed.
     pub fn update(&mut self, found: Vec<Finding>) -> Vec<(FindingState, Finding)> {
         let mut news = Vec::new();
         let mut open = BTreeMap::new();
-        for mut finding in found.into_iter().take(MOST) {
+        for mut finding in found.into_iter().take(MAX_FINDINGS) {
             let key = finding.key();
             match self.open.remove(&key) {
                 None => news.push((FindingState::Opened, finding.clone())),
-                Some(before) => {
+                Some(Open { now: before, reported }) => {
                     finding.since_boot_ns = finding.since_boot_ns.min(before.since_boot_ns);
-                    if has_changed(&before, &finding) {
+                    let reported = reported.unwrap_or(before);
+                    if has_changed(&reported, &finding) {
                         news.push((FindingState::Updated, finding.clone()));
-                    } else {
-                        // The next detection is compared with the last printed state: many small steps are a large one.
-                        finding = before;
+                    } else if reported != finding {
+                        open.insert(key, Open { now: finding, reported: Some(reported) });
+                        continue;
                     }
                 }
             }
-            open.insert(key, finding);
+            open.insert(key, Open { now: finding, reported: None });
         }
         let over = std::mem::take(&mut self.open).into_values();
-        news.extend(over.map(|finding| (FindingState::Closed, finding)));
+        news.extend(over.map(|open| (FindingState::Closed, open.now)));
         self.keys = open.keys().copied().collect();
         self.open = open;
         news
     }
 
-    /// Takes a finding of a recording.
+    /// Records a finding from a recording.
     pub fn replay(&mut self, state: FindingState, finding: &Finding) {
         let key = finding.key();
         if state == FindingState::Closed {
             self.open.remove(&key);
             self.keys.remove(&key);
-        } else if self.open.len() < MOST {
-            self.open.insert(key, finding.clone());
+        } else if self.open.len() < MAX_FINDINGS {
+            self.open.insert(key, Open { now: finding.clone(), reported: None });
             self.keys.insert(key);
         }
     }
 
     /// The open findings.
     pub fn open(&self) -> impl Iterator<Item = &Finding> {
-        self.open.values()
+        self.open.values().map(|open| &open.now)
     }
 
-    /// What distinguishes them.
+    /// The keys of the open findings.
     pub fn keys(&self) -> &BTreeSet<FindingKey> {
         &self.keys
     }
 }
 
-/// Whether there is news: another severity, other processes, another kind of fact, or twice as much of one.
+/// Whether the change is worth a report: another severity, other processes, another kind of fact, or a count that
+/// doubled or halved.
 fn has_changed(before: &Finding, now: &Finding) -> bool {
     let processes = |finding: &Finding| -> BTreeSet<_> {
         finding.evidence.iter().flat_map(|evidence| evidence.fact.processes()).map(|it| it.key()).collect()

@@ -1,45 +1,48 @@
-//! How much is used of the limits on PIDs of a namespace.
+//! Usage of the limits on PIDs of a namespace.
 
-use super::{Scene, readings::LimitChain};
+use super::{
+    DetectorInput,
+    readings::{HALF, LimitChain},
+};
 use crate::event::{
     INITIAL_NS, ReachedLimit,
     finding::{Evidence, EvidenceSource, Fact},
     identity::{BootNs, NsInum},
+    snapshot::{PidMax, SnapshotNamespace},
 };
 
-/// From here on it matters how fast the use grows, and what it is for, in percent.
-pub(super) const HALF: u8 = 50;
-/// A limit that is reached within this time is nearly reached.
+/// A limit that will be reached within this time counts as nearly reached.
 const SOON_SECONDS: u64 = 600;
 
-/// A limit as it was read.
+/// A limit with its usage.
 pub(super) struct LimitUse {
     pub(super) at: BootNs,
     pub(super) limit: ReachedLimit,
+    source: EvidenceSource,
     growth_per_minute: Option<u64>,
 }
 
 impl LimitUse {
     pub(super) fn percent(&self) -> u8 {
-        percent(&self.limit).unwrap_or(0)
+        self.limit.percent().unwrap_or(0)
     }
 
     fn seconds_left(&self) -> Option<u64> {
-        let room = self.limit.value?.saturating_sub(self.limit.current?);
+        let room = self.limit.usable()?.saturating_sub(self.limit.current?);
         Some(room.saturating_mul(60) / self.growth_per_minute.filter(|growth| *growth > 0)?)
     }
 
-    /// How many tasks count against it.
+    /// Number of tasks that count against it.
     pub(super) fn used(&self) -> Option<u64> {
         self.limit.current
     }
 
-    /// Whether this share is used.
+    /// Whether at least this share is used.
     pub(super) fn is_used_by(&self, percent: u8) -> bool {
         self.percent() >= percent
     }
 
-    /// Whether more than this share is used, or all will be soon.
+    /// Whether at least this share is used, or the limit will be reached soon.
     pub(super) fn is_nearly_reached(&self, from_percent: u8) -> bool {
         let soon = || self.percent() >= HALF && self.seconds_left().is_some_and(|left| left < SOON_SECONDS);
         self.percent() >= from_percent || soon()
@@ -47,32 +50,50 @@ impl LimitUse {
 
     pub(super) fn evidence(self) -> Evidence {
         let seconds_left = self.seconds_left();
-        let Self { at, limit, growth_per_minute } = self;
+        let Self { at, limit, source, growth_per_minute } = self;
         let fact = Fact::Limit { limit, growth_per_minute, seconds_left };
-        Evidence { source: EvidenceSource::Proc, boot_ns: at, fact }
+        Evidence { source, boot_ns: at, fact }
     }
 }
 
-pub(super) fn percent(limit: &ReachedLimit) -> Option<u8> {
-    let (value, current) = (limit.value?, limit.current?);
-    Some((current.saturating_mul(100) / value.max(1)).min(u64::from(u8::MAX)) as u8)
+/// A namespace's own `pid_max`, if it was lowered.
+pub(super) fn own_pid_max(ns: &SnapshotNamespace) -> Option<ReachedLimit> {
+    let PidMax { value, current } = ns.pid_max?;
+    Some(ReachedLimit {
+        kind: "pid_max".into(),
+        value: Some(value.into()),
+        current: Some(current.into()),
+        ns: Some(ns.inum),
+        cgroup: None,
+        cgroup_id: None,
+        uid: None,
+        user_ns: None,
+    })
 }
 
-/// Whether it is a limit of the whole machine.
+/// Whether it is a limit of the whole host.
 pub(super) fn is_of_the_machine(limit: &ReachedLimit) -> bool {
     limit.kind != "pids_cgroup" && limit.ns.is_none_or(|ns| ns == INITIAL_NS)
 }
 
-/// The limit of a namespace's PID 1 of which the largest share is used. Those of the machine are the initial namespace's.
-pub(super) fn tightest(scene: &Scene<'_>, inum: NsInum) -> Option<LimitUse> {
-    let LimitChain { at, limits, .. } = scene.readings.limits.get(&inum)?;
-    let is_initial = scene.world.namespace(inum)?.namespace.level == 0;
-    let own = limits.iter().filter(|limit| is_initial || !is_of_the_machine(limit));
-    let limit = own.max_by_key(|limit| percent(limit))?.clone();
-    let lives = scene.recent.namespace(inum).and_then(|record| record.lives.as_ref());
-    let growth_per_minute = lives.and_then(|lives| {
-        let (births, reaps) = (lives.births.until(scene.now), lives.reaps.until(scene.now));
-        births.in_1_min.checked_sub(reaps.in_1_min).filter(|growth| *growth > 0)
+/// The limit of a namespace's PID 1 with the highest usage. The host's limits count only for the initial namespace.
+pub(super) fn tightest(input: &DetectorInput<'_>, inum: NsInum) -> Option<LimitUse> {
+    let ns = &input.world.namespace(inum)?.namespace;
+    let chain = input.readings.limits.get(&inum);
+    let read = chain.into_iter().flat_map(|LimitChain { at, limits, .. }| {
+        let own = limits.iter().enumerate().filter(|(_, limit)| ns.level == 0 || !is_of_the_machine(limit));
+        own.map(|(number, limit)| (*at, EvidenceSource::Proc, Some(number), limit.clone()))
     });
-    Some(LimitUse { at: *at, limit, growth_per_minute })
+    let as_of = input.world.processes_as_of().unwrap_or(input.now);
+    let own = own_pid_max(ns).map(|limit| (as_of, EvidenceSource::Snapshot, None, limit));
+    let (at, source, number, limit) = read.chain(own).max_by_key(|(.., limit)| limit.percent())?;
+    // Threads count too, and so do processes of other namespaces in the cgroup. Forks show neither.
+    let measured = number.and_then(|number| input.readings.growth_per_minute(inum, number));
+    let forked = || {
+        let lives = input.recent.namespace(inum)?.lives.as_ref()?;
+        let (births, reaps) = (lives.births.until(input.now), lives.reaps.until(input.now));
+        births.in_1_min.checked_sub(reaps.in_1_min)
+    };
+    let growth_per_minute = measured.or_else(forked).filter(|growth| *growth > 0);
+    Some(LimitUse { at, limit, source, growth_per_minute })
 }

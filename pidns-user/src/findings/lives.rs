@@ -1,8 +1,8 @@
-//! How processes of a namespace come and go, and what they are called.
+//! Forks, exits and reaps of a namespace's processes, and their names.
 
 use std::collections::HashMap;
 
-use super::{Scene, scene::hooked};
+use super::{DetectorInput, input::hook_evidence};
 use crate::{
     event::{
         finding::{Evidence, Fact, NameCount},
@@ -11,14 +11,14 @@ use crate::{
     text::Name,
 };
 
-/// Names that are listed.
+/// Number of names to list.
 const NAMES: usize = 5;
 
-/// Births, exits and reapings of a namespace, where any were seen.
-pub(super) fn lives(scene: &Scene<'_>, inum: NsInum) -> Option<Evidence> {
-    let lives = scene.recent.namespace(inum)?.lives.as_ref()?;
-    let [births, exits, reaps] = [&lives.births, &lives.exits, &lives.reaps].map(|it| it.until(scene.now));
-    Some(hooked(scene.now, Fact::Lives { births, exits, reaps }))
+/// Forks, exits and reaps of a namespace, if any were seen.
+pub(super) fn lives(input: &DetectorInput<'_>, inum: NsInum) -> Option<Evidence> {
+    let lives = input.recent.namespace(inum)?.lives.as_ref()?;
+    let [births, exits, reaps] = [&lives.births, &lives.exits, &lives.reaps].map(|it| it.until(input.now));
+    Some(hook_evidence(input.now, Fact::Lives { births, exits, reaps }))
 }
 
 /// The most frequent names.

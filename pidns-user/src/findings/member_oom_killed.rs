@@ -1,50 +1,43 @@
-//! Memory ran out, and a process was killed that is no PID 1: its namespace lives on without it, and no runtime restarts it.
-
-use std::collections::BTreeMap;
+//! Memory ran out, and the kernel killed a process that is not PID 1. Its namespace continues without it, and no
+//! runtime restarts it.
 
 use super::{
-    Scene,
-    scene::{explain_ns, hooked},
+    DetectorInput,
+    input::{by_namespace, explain_ns, hook_evidence},
 };
 use crate::{
     event::{
         finding::{Diagnosis, Fact, Finding, Severity},
-        identity::NsInum,
+        snapshot::SnapshotNamespace,
     },
     model::{Incident, IncidentKind, Stage},
 };
 
-/// Processes that are listed.
+/// Number of processes to list.
 const LISTED: usize = 8;
 
-pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut by_namespace: BTreeMap<NsInum, Vec<&Incident>> = BTreeMap::new();
-    for incident in scene.recent.incidents() {
-        if incident.kind == IncidentKind::MemberOom
-            && !scene.is_over(incident.last, scene.thresholds.incident)
-        {
-            by_namespace.entry(incident.process.ns).or_default().push(incident);
-        }
-    }
-    by_namespace.into_iter().filter_map(|(inum, killed)| of(scene, inum, &killed)).collect()
+pub(super) fn find(input: &DetectorInput<'_>) -> Vec<Finding> {
+    let killed = input.recent.incidents().filter(|incident| {
+        incident.kind == IncidentKind::MemberOom
+            && !input.has_passed(incident.last, input.thresholds.incident)
+    });
+    by_namespace(killed).into_iter().filter_map(|(ns, killed)| of(input, &ns, &killed)).collect()
 }
 
-fn of(scene: &Scene<'_>, inum: NsInum, killed: &[&Incident]) -> Option<Finding> {
-    if scene.world.namespace(inum)?.stage != Stage::Alive {
-        return None;
-    }
+fn of(input: &DetectorInput<'_>, ns: &SnapshotNamespace, killed: &[&Incident]) -> Option<Finding> {
+    let state = input.existing(ns).filter(|state| state.stage == Stage::Alive)?;
+    let (ns, inum) = (state.namespace.clone(), state.namespace.inum);
     let count = killed.len() as u64;
     let mut latest = killed.to_vec();
     latest.sort_by_key(|incident| std::cmp::Reverse(incident.last));
-    let facts = latest
-        .iter()
-        .take(LISTED)
-        .map(|incident| hooked(incident.last, Fact::OomKill { process: incident.process.clone(), count }));
+    let facts = latest.iter().take(LISTED).map(|incident| {
+        hook_evidence(incident.last, Fact::OomKill { process: incident.process.clone(), count })
+    });
     Some(Finding {
         id: Diagnosis::MemberOomKilled,
         severity: Severity::Warning,
         since_boot_ns: killed.iter().map(|incident| incident.first).min()?,
-        ns: scene.ns(inum),
+        ns: Some(ns),
         process: None,
         evidence: facts.collect(),
         next: vec![explain_ns(inum), "dmesg --ctime | grep -i 'killed process'".to_owned()],

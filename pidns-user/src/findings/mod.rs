@@ -1,14 +1,16 @@
-//! What goes wrong with PID namespaces: detectors read the state of the host and return what they find, with the facts that
-//! prove it. docs/findings.md describes each finding.
+//! Findings: detectors read the state of the host and return problems with PID namespaces, with the facts that prove
+//! them. docs/findings.md describes each finding.
 //!
-//! A detector is a pure function of a [`Scene`]: the model, what happened lately, and what was read of /proc beside the stream.
-//! [`FindingsWatch`] runs them while events come, and reports what was opened, changed and closed.
+//! A detector is a pure function of a [`DetectorInput`]: the model, recent events, and data read from /proc in parallel
+//! with the stream. [`FindingsWatch`] runs the detectors while events arrive, and reports what opened, changed and
+//! closed.
 
 mod children_elsewhere;
 mod creation_refused;
 mod creator_leftover;
 mod init_ignored_signal;
 mod init_killed;
+mod input;
 mod joined_leftover;
 mod ledger;
 mod limit_use;
@@ -22,7 +24,6 @@ mod once;
 mod pid_exhaustion;
 mod proc_mismatch;
 pub mod readings;
-mod scene;
 mod teardown_blocked;
 mod thread_growth;
 mod thresholds;
@@ -30,16 +31,20 @@ mod watch;
 mod zombies_not_reaped;
 
 pub use self::{
+    input::DetectorInput,
     ledger::Ledger,
     once::of_snapshot,
-    scene::Scene,
     thresholds::Thresholds,
     watch::{FindingsWatch, OpenFindings},
 };
-use crate::event::finding::Finding;
+use crate::event::finding::{Diagnosis, Finding};
+
+/// The findings that the agent cannot find; for each, what it lacks.
+pub const NOT_IN_THE_AGENT: [(Diagnosis, &str); 1] =
+    [(Diagnosis::ProcMismatch, "a namespace that the user asks about")];
 
 /// A detector.
-type Detector = fn(&Scene<'_>) -> Vec<Finding>;
+type Detector = fn(&DetectorInput<'_>) -> Vec<Finding>;
 
 const DETECTORS: [Detector; 16] = [
     zombies_not_reaped::find,
@@ -60,9 +65,9 @@ const DETECTORS: [Detector; 16] = [
     children_elsewhere::find,
 ];
 
-/// All that is wrong.
-pub fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    DETECTORS.iter().flat_map(|detector| detector(scene)).collect()
+/// All current findings.
+pub fn find(input: &DetectorInput<'_>) -> Vec<Finding> {
+    DETECTORS.iter().flat_map(|detector| detector(input)).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Few levels are left to nest in: the kernel allows 32 (`MAX_PID_NS_LEVEL`).
+//! Few levels are left for nesting: the kernel allows 32 (`MAX_PID_NS_LEVEL`).
 
 use std::collections::BTreeSet;
 
-use super::{Scene, scene::explain_ns};
+use super::{DetectorInput, input::explain_ns};
 use crate::{
     event::{
         MAX_LEVEL,
@@ -11,10 +11,10 @@ use crate::{
     model::Stage,
 };
 
-pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    let is_near = |level: u32| level + scene.thresholds.depth_left >= MAX_LEVEL;
-    let near = || scene.world.namespaces().filter(|state| is_near(state.namespace.level));
-    // The innermost speaks for those around it.
+pub(super) fn find(input: &DetectorInput<'_>) -> Vec<Finding> {
+    let is_near = |level: u32| level.saturating_add(input.thresholds.depth_left) >= MAX_LEVEL;
+    let near = || input.world.namespaces().filter(|state| is_near(state.namespace.level));
+    // Report only the innermost namespace of a nest.
     let outer: BTreeSet<_> = near().filter_map(|state| state.namespace.parent).collect();
     let innermost =
         near().filter(|state| !outer.contains(&state.namespace.inum) && state.stage == Stage::Alive);
@@ -23,10 +23,10 @@ pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
         Finding {
             id: Diagnosis::NearDepthLimit,
             severity: Severity::Warning,
-            since_boot_ns: state.namespace.born_boot_ns.unwrap_or(scene.now),
-            ns: scene.ns(inum),
+            since_boot_ns: state.namespace.born_boot_ns.unwrap_or(input.now),
+            ns: input.ns(inum),
             process: None,
-            evidence: vec![scene.known(Fact::Depth { level, limit: MAX_LEVEL })],
+            evidence: vec![input.model_evidence(Fact::Depth { level, limit: MAX_LEVEL })],
             next: vec![explain_ns(inum), "pidns-trace tree".to_owned()],
         }
     });

@@ -1,30 +1,32 @@
-//! What is wrong by one snapshot, where nothing was watched before.
+//! Findings from a single snapshot, without earlier events.
 
 use jiff::Timestamp;
 
 use super::{FindingsWatch, Thresholds, readings::Reader};
 use crate::{
     event::{Event, finding::Finding, snapshot::Snapshot},
-    model::World,
-    pipeline::resync,
+    model::{Forest, World},
+    pipeline::snapshot_events,
 };
 
-/// What a snapshot shows to be wrong, and the model that it makes. What happened at one moment is not among it; nor is what has to
-/// go on for some time, where neither the snapshot nor /proc shows since when it does.
+/// The findings from a snapshot, and the model made from it. Problems that only an event shows are not found. Problems
+/// that must last for some time are only found if the snapshot or /proc shows their start.
 pub fn of_snapshot(
     snapshot: &Snapshot,
+    forest: &Forest<'_>,
     thresholds: Thresholds,
     reader: Box<dyn Reader>,
 ) -> (Vec<Finding>, World) {
-    let mut world = World::remembering(0);
+    let mut world = World::remembering(0).with_room(snapshot.processes.len());
     let mut watch = FindingsWatch::once(thresholds, reader);
-    for body in resync::seeds(snapshot) {
+    for body in snapshot_events::seeds(snapshot, forest) {
         let (time, boot_ns) = (Timestamp::UNIX_EPOCH, snapshot.boot_ns);
         let event = Event { seq: 0, time, boot_ns, exact: true, body };
         let changes = world.apply(&event);
         watch.learn(&event, &changes, &world);
     }
     world.settle();
+    watch.add_empty_procs(snapshot);
     watch.detect_once(&world, snapshot.boot_ns);
     (watch.open().cloned().collect(), world)
 }
@@ -32,7 +34,7 @@ pub fn of_snapshot(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::readings::{Readings, Wanted},
+        super::readings::{ReadRequest, Readings},
         *,
     };
     use crate::{
@@ -42,24 +44,24 @@ mod tests {
             identity::{BootNs, HostPid, NsInum},
             snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource},
         },
-        procfs::doing::Doing,
+        procfs::activity::ProcessActivity,
     };
 
     const NS: NsInum = NsInum(4026532001);
     const INIT: u32 = 50;
     const NOW: f64 = 100.0;
 
-    /// Reports all as zombies.
+    /// Reports every process as a zombie.
     #[derive(Default)]
-    struct AllZombies(Option<Wanted>);
+    struct AllZombies(Option<ReadRequest>);
 
     impl Reader for AllZombies {
-        fn ask(&mut self, wanted: Wanted) {
-            self.0 = Some(wanted);
+        fn ask(&mut self, request: ReadRequest) {
+            self.0 = Some(request);
         }
 
         fn take(&mut self) -> Option<Readings> {
-            let zombie = Doing {
+            let zombie = ProcessActivity {
                 state: 'Z',
                 ppid: HostPid(INIT),
                 tracer: None,
@@ -67,8 +69,8 @@ mod tests {
                 wchan: None,
                 threads: 1,
             };
-            let doing = self.0.take()?.doing.into_iter().map(|key| (key, Ok(zombie.clone())));
-            Some(Readings { doing: doing.collect(), ..Readings::default() })
+            let activity = self.0.take()?.activity.into_iter().map(|key| (key, Ok(zombie.clone())));
+            Some(Readings { activity: activity.collect(), ..Readings::default() })
         }
     }
 
@@ -90,7 +92,7 @@ mod tests {
         }
     }
 
-    /// What is found where PID 1 has zombies of these ages, as far as those are known.
+    /// The findings if PID 1 has zombies of these ages; `None`: the age is unknown.
     fn found(ages: &[Option<f64>]) -> Vec<Diagnosis> {
         let mut snapshot = Snapshot::empty(SnapshotSource::Iterator, seconds(NOW));
         snapshot.processes = vec![process(&[1], 0), process(&[INIT, 1], 1)];
@@ -101,12 +103,17 @@ mod tests {
         }));
         let inner = SnapshotNamespace { parent: Some(INITIAL_NS), ..SnapshotNamespace::bare(NS, 1) };
         snapshot.namespaces = [(INITIAL_NS, SnapshotNamespace::bare(INITIAL_NS, 0)), (NS, inner)].into();
-        let (found, _) = of_snapshot(&snapshot, Thresholds::default(), Box::new(AllZombies::default()));
+        let (found, _) = of_snapshot(
+            &snapshot,
+            &Forest::new(&snapshot),
+            Thresholds::default(),
+            Box::new(AllZombies::default()),
+        );
         found.into_iter().map(|finding| finding.id).collect()
     }
 
     #[test]
-    fn a_namespace_whose_pid_1_was_just_reaped_late_is_not_leaked() {
+    fn namespace_is_leaked_only_after_its_pid_1_was_a_zombie_for_long() {
         let ended = |age| {
             let mut snapshot = Snapshot::empty(SnapshotSource::Iterator, seconds(NOW));
             let init = SnapshotProcess {
@@ -118,7 +125,12 @@ mod tests {
             let inner =
                 SnapshotNamespace { parent: Some(INITIAL_NS), dying: true, ..SnapshotNamespace::bare(NS, 1) };
             snapshot.namespaces = [(INITIAL_NS, SnapshotNamespace::bare(INITIAL_NS, 0)), (NS, inner)].into();
-            let (found, _) = of_snapshot(&snapshot, Thresholds::default(), Box::new(AllZombies::default()));
+            let (found, _) = of_snapshot(
+                &snapshot,
+                &Forest::new(&snapshot),
+                Thresholds::default(),
+                Box::new(AllZombies::default()),
+            );
             found.into_iter().map(|finding| finding.id).collect::<Vec<_>>()
         };
         assert_eq!(ended(1.5), [], "its parent may be about to wait for it");
@@ -126,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_alone_shows_zombies_that_are_old_enough() {
+    fn snapshot_alone_shows_old_zombies() {
         assert_eq!(found(&[Some(20.0), Some(3.0)]), [Diagnosis::ZombiesNotReaped]);
         assert_eq!(found(&[Some(0.5), None]), [], "they may be reaped at once");
         assert_eq!(found(&[]), []);

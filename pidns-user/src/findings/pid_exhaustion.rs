@@ -1,69 +1,75 @@
-//! A limit on PIDs is reached, or nearly: `pids.max` of a cgroup around, `kernel.pid_max`, `kernel.threads-max`, RLIMIT_NPROC.
-//! Threads and zombies count.
+//! A limit on PIDs is reached or nearly reached: `pids.max` of an enclosing cgroup, `kernel.pid_max`,
+//! `kernel.threads-max`, or RLIMIT_NPROC. Threads and zombies count.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{
-    Scene,
-    limit_use::{HALF, LimitUse, is_of_the_machine, percent, tightest},
+    DetectorInput,
+    input::{self, by_namespace, explain_ns, hook_evidence},
+    limit_use::{LimitUse, is_of_the_machine, own_pid_max, tightest},
     lives,
-    readings::{LimitChain, Wanted},
-    scene::{self, explain_ns, hooked},
+    readings::{HALF, LimitChain, MINUTE_NS, ReadRequest},
+    thread_growth,
 };
 use crate::{
     event::{
+        ReachedLimit,
         finding::{Diagnosis, Evidence, EvidenceSource, Fact, Finding, Severity},
         identity::{BootNs, NsInum},
+        snapshot::SnapshotNamespace,
     },
     model::{Incident, IncidentKind, ProcessState, Stage},
     text::Count,
 };
 
-/// It counts as solved when so much less is used than where it begins, in percent.
+/// An open finding is closed when the usage is this many percentage points below the threshold.
 const HYSTERESIS: u8 = 10;
-/// How often the limits of a namespace are read while the machine gets or loses tasks, or a limit is half used; and else.
+/// Interval between readings of a namespace's limits, while the number of tasks changes or a limit is half used.
 const BUSY: Duration = Duration::from_secs(1);
+/// The same for all other namespaces.
 const QUIET: Duration = Duration::from_secs(60);
-/// By so many tasks more or less something has happened.
+/// Change in the number of tasks that counts as activity.
 const TASKS: u64 = 8;
-/// Namespaces whose limits are read at once: each costs about 30 µs.
-const AT_ONCE: usize = 200;
-/// Processes that are listed.
+/// Maximum number of namespaces whose limits are read in one pass. Each takes about 30 µs.
+const MAX_NAMESPACES_A_PASS: usize = 200;
+/// Number of processes to list.
 const LISTED: usize = 8;
 
-pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut refused: BTreeMap<NsInum, Vec<&Incident>> = BTreeMap::new();
-    for incident in scene.recent.incidents() {
-        if let IncidentKind::ForkRefused { reason, .. } | IncidentKind::CreationRefused { reason, .. } =
-            &incident.kind
-            && ["pids_cgroup", "pid_max", "nproc_limit"].contains(&&**reason)
-            && !scene.is_over(incident.last, scene.thresholds.incident)
-        {
-            let inum = incident.ns.as_ref().map_or(incident.process.ns, |ns| ns.inum);
-            refused.entry(inum).or_default().push(incident);
-        }
-    }
-    let known = scene.world.namespaces().map(|state| state.namespace.inum);
-    let all: std::collections::BTreeSet<_> = known.chain(refused.keys().copied()).collect();
-    let none = Vec::new();
-    all.into_iter().filter_map(|inum| of(scene, inum, refused.get(&inum).unwrap_or(&none))).collect()
+pub(super) fn find(input: &DetectorInput<'_>) -> Vec<Finding> {
+    let refused = by_namespace(input.recent.incidents().filter(|incident| {
+        matches!(
+            &incident.kind,
+            IncidentKind::ForkRefused { reason, .. } | IncidentKind::CreationRefused { reason, .. }
+                if ["pids_cgroup", "pid_max", "nproc_limit"].contains(&&**reason)
+        ) && !input.has_passed(incident.last, input.thresholds.incident)
+    }));
+    let existing = input.world.namespaces().map(|state| {
+        let refused = refused.iter().find(|(ns, _)| ns.inum == state.namespace.inum && state.is(ns));
+        (&state.namespace, refused.map_or(&[][..], |(_, refused)| refused))
+    });
+    let gone = refused.iter().filter(|(ns, _)| input.existing(ns).is_none());
+    let all = existing.chain(gone.map(|(ns, refused)| (ns, refused.as_slice())));
+    all.filter_map(|(ns, refused)| of(input, ns, refused)).collect()
 }
 
-fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding> {
-    let from_percent = scene.thresholds.pids_percent;
-    let tightest = tightest(scene, inum);
-    let ns = scene.recent.last_namespace(inum).map(|record| record.ns.clone());
+fn of(input: &DetectorInput<'_>, ns: &SnapshotNamespace, refused: &[&Incident]) -> Option<Finding> {
+    let from_percent = input.thresholds.pids_percent;
+    // Facts that are kept by inode number are about the namespace that has the number now.
+    let existing = input.existing(ns).map(|state| state.namespace.inum);
+    let tightest = existing.and_then(|inum| tightest(input, inum));
     let mut finding = Finding {
         id: Diagnosis::PidExhaustion,
         severity: Severity::Warning,
-        since_boot_ns: tightest.as_ref().map_or(scene.now, |limit| limit.at),
-        ns: scene.ns(inum).or(ns),
+        since_boot_ns: tightest.as_ref().map_or(input.now, |limit| limit.at),
+        ns: Some(input.latest_ns(ns)),
         process: None,
         evidence: Vec::new(),
-        next: vec![explain_ns(inum), format!("pidns-trace ps {inum} --fields +threads")],
+        next: existing.map_or_else(Vec::new, |inum| {
+            vec![explain_ns(inum), format!("pidns-trace ps {inum} --fields +threads")]
+        }),
     };
     let from_percent =
-        if scene.is_open(&finding) { from_percent.saturating_sub(HYSTERESIS) } else { from_percent };
+        if input.is_open(&finding) { from_percent.saturating_sub(HYSTERESIS) } else { from_percent };
     let is_near = tightest.as_ref().is_some_and(|limit| limit.is_nearly_reached(from_percent));
     if refused.is_empty() && !is_near {
         return None;
@@ -76,42 +82,52 @@ fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding>
     latest.sort_by_key(|incident| std::cmp::Reverse(incident.last));
     for incident in latest.iter().take(LISTED) {
         finding.since_boot_ns = finding.since_boot_ns.min(incident.first);
-        finding.evidence.extend(scene::incident(incident));
+        finding.evidence.extend(input::incident_evidence(incident));
     }
     if let Some((at, limit)) = latest.iter().find_map(|refused| Some((refused.last, refused.limit.clone()?)))
     {
         let fact = Fact::Limit { limit, growth_per_minute: None, seconds_left: None };
-        finding.evidence.push(hooked(at, fact));
+        finding.evidence.push(hook_evidence(at, fact));
     }
-    // The whole chain: another limit may be the next.
-    if let Some(LimitChain { at, limits, unread, .. }) = scene.readings.limits.get(&inum) {
-        let chosen = tightest.as_ref().map(|tightest| tightest.limit.clone());
-        finding.evidence.extend(tightest.map(LimitUse::evidence));
+    // List the whole chain, because another limit may be reached next.
+    let chosen = tightest.as_ref().map(|tightest| tightest.limit.clone());
+    finding.evidence.extend(tightest.map(LimitUse::evidence));
+    let other = |limit| Fact::Limit { limit, growth_per_minute: None, seconds_left: None };
+    let own = existing.and_then(|_| own_pid_max(ns)).filter(|limit| Some(limit) != chosen.as_ref());
+    finding.evidence.extend(own.map(|limit| input.model_evidence(other(limit))));
+    let chain = existing.and_then(|inum| input.readings.limits.get(&inum));
+    if let Some(LimitChain { at, limits, unread, .. }) = chain {
         let others = limits.iter().filter(|limit| Some(*limit) != chosen.as_ref()).take(LISTED);
         finding.evidence.extend(others.map(|limit| Evidence {
             source: EvidenceSource::Proc,
             boot_ns: *at,
-            fact: Fact::Limit { limit: limit.clone(), growth_per_minute: None, seconds_left: None },
+            fact: other(limit.clone()),
         }));
         if *unread > 0 {
             let what =
                 format!("{} could not be read", Count(*unread, "limit of a cgroup", "limits of cgroups"));
-            finding.evidence.push(scene.read(Fact::Unseen { what }));
+            finding.evidence.push(input.proc_evidence(Fact::Unseen { what }));
         }
     }
-    finding.evidence.extend(fills(scene, inum));
-    finding.evidence.extend(lives::lives(scene, inum));
+    finding.evidence.extend(existing.and_then(|inum| fills(input, inum)));
+    finding.evidence.extend(existing.map(|inum| young(input, inum)));
+    let threads = existing.and_then(|inum| thread_growth::largest_of(input, inum));
+    finding
+        .evidence
+        .extend(threads.map(|(process, threads)| input.proc_evidence(Fact::Threads { process, threads })));
+    finding.evidence.extend(existing.and_then(|inum| lives::lives(input, inum)));
     Some(finding)
 }
 
-/// What there is of zombies, which count as well. Those that are reaped at once use up nothing.
-fn fills(scene: &Scene<'_>, inum: NsInum) -> Option<Evidence> {
+/// The zombies, which count too. Those that are reaped at once are omitted: they use up nothing.
+fn fills(input: &DetectorInput<'_>, inum: NsInum) -> Option<Evidence> {
     let since =
-        |state: &ProcessState| state.ended.as_ref()?.since.or_else(|| scene.recent.zombie_since(state.key()));
+        |state: &ProcessState| state.ended.as_ref()?.since.or_else(|| input.recent.zombie_since(state.key()));
     let zombies = || {
-        let members = scene.world.processes().filter(|state| state.process.ns == inum && !state.is_init());
+        let members = input.members(inum).filter(|state| !state.is_init());
         members.filter(|state| {
-            let stays = since(state).is_some_and(|since| scene.is_over(since, scene.thresholds.zombie_age));
+            let stays =
+                since(state).is_some_and(|since| input.has_passed(since, input.thresholds.zombie_age));
             stays && inum != crate::event::INITIAL_NS
         })
     };
@@ -123,30 +139,43 @@ fn fills(scene: &Scene<'_>, inum: NsInum) -> Option<Evidence> {
         names: lives::most_frequent(zombies().map(|state| &state.process.comm)),
         forked_by: Vec::new(),
     };
-    Some(scene.known(fact))
+    Some(input.model_evidence(fact))
 }
 
-/// What there is to read: the limits of namespaces that are due.
-pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
+/// The processes that were started in the last minute and have not ended: they make the usage grow. The fact is there
+/// even if there are none, so that short processes do not change the finding.
+fn young(input: &DetectorInput<'_>, inum: NsInum) -> Evidence {
+    let since = input.now.saturating_sub(MINUTE_NS);
+    let members = input.members(inum).filter(|state| state.ended.is_none());
+    let young: Vec<_> = members.filter(|state| state.process.start_boot_ns >= since).collect();
+    input.model_evidence(Fact::Young {
+        count: young.len() as u64,
+        names: lives::most_frequent(young.iter().map(|state| &state.process.comm)),
+        forked_by: lives::most_frequent(young.iter().filter_map(|state| input.recent.forked_by(state.key()))),
+    })
+}
+
+/// Requests the limits of namespaces that are due.
+pub(super) fn add_requests(input: &DetectorInput<'_>, request: &mut ReadRequest) {
     let mut due = Vec::new();
-    for state in scene.world.namespaces().filter(|state| matches!(state.stage, Stage::Alive)) {
+    for state in input.world.namespaces().filter(|state| matches!(state.stage, Stage::Alive)) {
         let (inum, Some(init)) = (state.namespace.inum, state.init) else { continue };
-        let known = scene.readings.limits.get(&inum);
+        let known = input.readings.limits.get(&inum);
         let is_near = known.is_some_and(|chain| {
             let own =
                 chain.limits.iter().filter(|limit| state.namespace.level == 0 || !is_of_the_machine(limit));
-            own.filter_map(percent).any(|percent| percent >= HALF)
+            own.filter_map(ReachedLimit::percent).any(|percent| percent >= HALF)
         });
-        let has_moved = known.is_some_and(|chain| chain.tasks.abs_diff(scene.readings.tasks) >= TASKS);
+        let has_moved = known.is_some_and(|chain| chain.tasks.abs_diff(input.readings.tasks) >= TASKS);
         let is_busy = is_near || has_moved;
         let every = if is_busy { BUSY } else { QUIET };
         match known {
             None => due.push((BootNs(0), inum, init)),
-            Some(chain) if scene.is_over(chain.at, every) => due.push((chain.at, inum, init)),
+            Some(chain) if input.has_passed(chain.at, every) => due.push((chain.at, inum, init)),
             Some(_) => {}
         }
     }
     due.sort_unstable();
-    let count = if scene.at_once { due.len() } else { AT_ONCE };
-    wanted.limits.extend(due.into_iter().take(count).map(|(_, inum, init)| (inum, init)));
+    let count = if input.is_only_detection { due.len() } else { MAX_NAMESPACES_A_PASS };
+    request.limits.extend(due.into_iter().take(count).map(|(_, inum, init)| (inum, init)));
 }

@@ -1,6 +1,7 @@
 mod ends;
 mod leftovers;
 mod limits;
+mod reuse;
 mod watch;
 mod zombies;
 
@@ -14,24 +15,24 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    readings::{Holders, LimitChain, ProcShows, Reader, Readings, Wanted},
+    readings::{Holders, LimitChain, ProcShows, ReadRequest, Reader, Readings},
     *,
 };
 use crate::{
     event::{
         Body, Cause, Event, Exit, INITIAL_NS, Namespace, Process, ReachedLimit, StreamFilter,
         container::{Container, Runtime},
-        finding::{BlockedBy, Diagnosis, Fact, FindingState, Severity},
+        finding::{BlockedBy, Diagnosis, Evidence, Fact, FindingState, NameCount, Severity},
         identity::{BootNs, HostPid, NsInum},
-        snapshot::Holder,
+        snapshot::{Holder, PidMax, ProcMount, SnapshotNamespace},
     },
     model::{Recent, World},
     pipeline::{Consumer, Update},
-    procfs::doing::Doing,
+    procfs::activity::ProcessActivity,
 };
 
 const NS: NsInum = NsInum(4026532001);
-/// The process that created the namespace, and the runtime's shim, both of the host.
+/// The process that created the namespace and acts as the runtime's shim. It is in the host's namespace.
 const CREATOR: u32 = 50;
 const INIT: u32 = 100;
 
@@ -75,17 +76,23 @@ fn exit(process: Process) -> Body {
     Body::ProcessExit { process, exit, ran_ns: 1, threads: None, cause: None, cascade: None, orphaned: false }
 }
 
+fn oom_killed(process: Process) -> Body {
+    let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core: false };
+    let cause = Some(Cause::Oom { victim: process.clone() });
+    Body::ProcessExit { process, exit, ran_ns: 1, threads: None, cause, cascade: None, orphaned: false }
+}
+
 fn reap(process: Process) -> Body {
     Body::ProcessReap { process, zombie_ns: None }
 }
 
-fn init_exit(exit: Exit, cause: Cause) -> Body {
+fn init_exit_event(exit: Exit, cause: Cause) -> Body {
     Body::NamespaceInitExit { ns: ns(NS, 1), process: process(&[INIT, 1], CREATOR), exit, cause, members: 2 }
 }
 
 fn killed_by(pid: u32) -> Body {
     let sender = Some(process(&[pid], 1));
-    init_exit(
+    init_exit_event(
         Exit::Signal { signal: "SIGKILL".to_owned(), core: false },
         Cause::Signal { signal: "SIGKILL".to_owned(), sender },
     )
@@ -108,7 +115,7 @@ fn refused(process: Process, reason: &'static str, limit: Option<ReachedLimit>) 
     }
 }
 
-/// A stream with these hooks and events.
+/// The start of a stream with these hooks and events.
 fn stream_start(hooks: BTreeMap<String, String>, events: &[&'static str]) -> Body {
     let events = events.iter().map(|&event| event.into()).collect();
     Body::StreamStart {
@@ -122,38 +129,38 @@ fn stream_start(hooks: BTreeMap<String, String>, events: &[&'static str]) -> Bod
     }
 }
 
-/// Events, and the findings at a moment.
-struct Story {
+/// Applies events to a model, and computes the findings at a given time.
+struct TestHost {
     world: World,
     recent: Recent,
     readings: Readings,
-    can_read: bool,
+    has_reader: bool,
     thresholds: Thresholds,
-    asked: BTreeSet<NsInum>,
+    targets: BTreeSet<NsInum>,
 }
 
-impl Story {
-    /// A machine with one namespace, that [`CREATOR`] made, whose PID 1 is [`INIT`].
+impl TestHost {
+    /// A host with one namespace, created by [`CREATOR`], whose PID 1 is [`INIT`].
     fn new() -> Self {
-        let mut story = Self {
+        let mut host = Self {
             world: World::default(),
             recent: Recent::default(),
             readings: Readings::default(),
-            can_read: false,
+            has_reader: false,
             thresholds: Thresholds::default(),
-            asked: BTreeSet::new(),
+            targets: BTreeSet::new(),
         };
         let hooks = BTreeMap::from([("proc_free_inum".to_owned(), "fentry".to_owned())]);
-        story.add(0.0, stream_start(hooks, &["process.reap", "namespace.destroy"]));
-        story.add(1.0, fork(process(&[CREATOR], 1), process(&[1], 0)));
+        host.add(0.0, stream_start(hooks, &["process.reap", "namespace.destroy"]));
+        host.add(1.0, fork(process(&[CREATOR], 1), process(&[1], 0)));
         let creator = process(&[CREATOR], 1);
-        story.add(
+        host.add(
             2.0,
             Body::NamespaceCreate { ns: ns(NS, 1), via: Some("clone".into()), creator: creator.clone() },
         );
-        story.add(2.0, Body::NamespaceInit { ns: ns(NS, 1), process: process(&[INIT, 1], CREATOR) });
-        story.add(2.0, fork(process(&[INIT, 1], CREATOR), creator));
-        story
+        host.add(2.0, Body::NamespaceInit { ns: ns(NS, 1), process: process(&[INIT, 1], CREATOR) });
+        host.add(2.0, fork(process(&[INIT, 1], CREATOR), creator));
+        host
     }
 
     fn add(&mut self, at: f64, body: Body) -> &mut Self {
@@ -163,43 +170,62 @@ impl Story {
         self
     }
 
+    /// Notes the holders of the last namespace with the number [`NS`].
+    fn read_holders(&mut self, holders: Holders) {
+        let ns = self.recent.last_namespace(NS).expect("it was there").ns.clone();
+        self.readings.holders.insert(NS, (ns, holders));
+    }
+
     fn found(&self, at: f64) -> Vec<Finding> {
+        self.with_input(at, find)
+    }
+
+    /// Calls a function with the detector input of this time.
+    fn with_input<T>(&self, at: f64, found: impl FnOnce(&DetectorInput<'_>) -> T) -> T {
         let open = BTreeSet::new();
-        let scene = Scene {
+        let input = DetectorInput {
             world: &self.world,
             recent: &self.recent,
             readings: &self.readings,
             thresholds: &self.thresholds,
             now: seconds(at),
-            can_read: self.can_read,
-            at_once: false,
+            has_reader: self.has_reader,
+            is_only_detection: false,
             open: &open,
-            asked: &self.asked,
+            targets: &self.targets,
             snapshot: OnceCell::new(),
+            members: OnceCell::new(),
         };
-        find(&scene)
+        found(&input)
+    }
+
+    /// From now on, processes come from snapshots, as for the agent. The last one was taken at this time.
+    fn follow_namespaces(&mut self, as_of: f64) -> &mut Self {
+        self.world.follow_namespaces(&BTreeMap::from([("proc_free_inum".to_owned(), "fentry".to_owned())]));
+        self.world.processes_are_as_of(seconds(as_of));
+        self
     }
 
     fn ids(&self, at: f64) -> Vec<Diagnosis> {
         self.found(at).iter().map(|finding| finding.id).collect()
     }
 
-    /// The one finding that there is.
-    fn the(&self, at: f64) -> Finding {
+    /// The only finding.
+    fn only_finding(&self, at: f64) -> Finding {
         let mut found = self.found(at);
         assert_eq!(found.len(), 1, "{found:#?}");
         found.remove(0)
     }
 }
 
-/// A child of the init forks one, and ends: the grandchild is the init's, and ends at this time.
-fn orphan(story: &mut Story, number: u32, at: f64) {
+/// A child of the init forks and ends. The grandchild becomes a child of the init and ends at this time.
+fn orphan(host: &mut TestHost, number: u32, at: f64) {
     let child = process(&[INIT + 2 * number, 2 * number], INIT);
     let grandchild = process(&[INIT + 2 * number + 1, 2 * number + 1], INIT + 2 * number);
-    story.add(at, fork(child.clone(), process(&[INIT, 1], CREATOR)));
-    story.add(at, fork(grandchild.clone(), child.clone()));
-    story.add(at, exit(child.clone())).add(at, reap(child));
-    story.add(at, exit(Process { ppid: Some(HostPid(INIT)), ..grandchild }));
+    host.add(at, fork(child.clone(), process(&[INIT, 1], CREATOR)));
+    host.add(at, fork(grandchild.clone(), child.clone()));
+    host.add(at, exit(child.clone())).add(at, reap(child));
+    host.add(at, exit(Process { ppid: Some(HostPid(INIT)), ..grandchild }));
 }
 
 fn limit(kind: &'static str, current: u64, value: u64) -> ReachedLimit {
@@ -214,4 +240,9 @@ fn limit(kind: &'static str, current: u64, value: u64) -> ReachedLimit {
         ns,
         user_ns,
     }
+}
+
+/// Limits that were read for [`INIT`].
+fn chain(at: f64, limits: Vec<ReachedLimit>) -> LimitChain {
+    LimitChain { init: HostPid(INIT), at: seconds(at), tasks: 0, limits, unread: 0 }
 }

@@ -1,30 +1,38 @@
-//! From when on something is a finding.
+//! Thresholds of findings.
 
 use std::time::Duration;
 
-/// The thresholds. Each is an option of the command line.
+/// The thresholds. Each is a command-line option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// A zombie that an init has adopted is one too many after this long.
+    /// Time for an init to reap an adopted zombie.
     pub zombie_age: Duration,
-    /// So many zombies of a parent's own children are too many.
+    /// A process that leaves this number of its own children as zombies is a finding.
     pub zombies: u64,
-    /// A teardown hangs after this long.
+    /// Time that a teardown may take.
     pub teardown: Duration,
-    /// An event is a finding for this long.
+    /// How long an event remains a finding.
     pub incident: Duration,
-    /// A limit is nearly reached at this share of it, in percent.
+    /// Share of a limit, in percent, at which it is nearly reached.
     pub pids_percent: u8,
-    /// A namespace without a process is leaked after this long.
+    /// Time that a namespace may be held without a process.
     pub leaked: Duration,
-    /// A process that entered a namespace is left over after this long, where nothing else shows that its session is over.
+    /// Time that a joined process may run if nothing shows that its session is over.
     pub joined: Duration,
-    /// A runtime's helper is left over this long after its namespace.
+    /// Time that a runtime's helper may outlive its namespace.
     pub creator: Duration,
-    /// A process whose children go elsewhere has this long to fork one.
+    /// Time for a process to fork after its children's namespace was changed.
     pub elsewhere: Duration,
-    /// So many levels before the deepest are too few.
+    /// A namespace with this number of levels or fewer left below it is too deep.
     pub depth_left: u32,
+}
+
+impl Thresholds {
+    /// The longest threshold of the findings about past incidents and about namespaces that are gone or without
+    /// processes.
+    pub(super) fn longest_after_an_end(&self) -> Duration {
+        self.incident.max(self.leaked).max(self.creator)
+    }
 }
 
 impl Default for Thresholds {

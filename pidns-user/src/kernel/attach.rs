@@ -1,4 +1,4 @@
-//! Attaching the programs, hook by hook, in the form that this kernel takes.
+//! Attaches the programs, hook by hook, in the form that this kernel accepts.
 
 use std::{
     collections::HashMap,
@@ -17,46 +17,45 @@ use super::{
     hooks::{Drift, Group, Hook, HookForm, HookSet, Need, SYSCALL_HOOK, incomplete, only_together_with},
 };
 
-/// What to attach, and to what.
+/// The programs to attach, and their attach points.
 pub(super) struct Plan<'a> {
     /// All hooks, in the order in which to attach them.
     pub(super) hooks: Vec<Hook>,
-    /// Those of them that this kernel lacks.
+    /// Hooks that this kernel lacks, or has with another prototype.
     pub(super) drifted: HashMap<&'static str, Drift>,
-    /// BTF that knows the attach points of the others.
+    /// BTF with the attach points of the other hooks.
     pub(super) attach_points: aya::Btf,
     pub(super) set: HookSet,
-    /// Whether user space can find what no hook reported ([`super::sweep`]).
+    /// Whether user space can find ends that no hook reported ([`super::sweep`]).
     pub(super) can_sweep: bool,
-    /// Why system calls are not hooked; `None`: they may be.
+    /// Why system calls are not hooked; `None` if they may be.
     pub(super) without_syscall_hooks: Option<&'static str>,
     /// See [`pidns_ebpf::abi::names::MAP_ATTACHED`].
     pub(super) attached: &'a mut Array<MapData, u32>,
 }
 
 impl Plan<'_> {
-    /// Returns the hooks and their forms, and the bits of [`attached`] that the programs know.
+    /// Returns the hooks with their forms.
     ///
-    /// Loads, then attaches: a hook that the kernel refuses is off, and the stream reports it, unless nothing works
-    /// without it.
+    /// Loads all programs, then attaches them. A hook that the kernel refuses is off, and the stream reports that. Only
+    /// a refused hook that is indispensable is an error.
     pub(super) fn carry_out<'a>(
         mut self,
         programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
-    ) -> Result<(Vec<(Hook, HookForm)>, u32), LoadError> {
+    ) -> Result<Vec<(Hook, HookForm)>, LoadError> {
         let mut programs: HashMap<&str, &mut Program> = programs.collect();
         let hooks = std::mem::take(&mut self.hooks);
-        // A fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
+        // Load a fallback only when it is needed: it seldom is if functions can be hooked.
         let is_fallback = |hook: &Hook| matches!(hook.need, Need::Fallback(_));
         let first = hooks.iter().filter(|hook| !is_fallback(hook) && self.ruled_out(hook).is_none());
         let mut refused = self.load(first, &mut programs);
 
         let mut forms: Vec<(Hook, HookForm)> = Vec::new();
-        let mut switched = 0;
         for hook in hooks {
             let spared = match hook.need {
                 Need::Fallback(groups) => {
                     take_incomplete_away(groups, &mut forms, &mut programs);
-                    hook.is_spared(&incomplete(&forms))
+                    hook.is_unneeded(&incomplete(&forms))
                 }
                 _ => false,
             };
@@ -86,25 +85,25 @@ impl Plan<'_> {
             let ends_its_groups = is_fallback(&hook);
             forms.push((hook, form));
             if ends_its_groups {
-                switched = self.set_switches(&forms)?;
+                self.set_switches(&forms)?;
             }
         }
-        Ok((forms, switched))
+        Ok(forms)
     }
 
-    /// Why a hook need not be tried.
+    /// The reason why this hook is not tried; `None` if it is.
     fn ruled_out(&self, hook: &Hook) -> Option<String> {
         if hook.need == Need::Grouped(Group::Ends) && !self.can_sweep {
-            // A leader that is reaped with its last thread would never be reported.
-            return Some("of use in the host's own PID namespace alone".to_owned());
+            // No hook would report a leader that is reaped with its last thread.
+            return Some("only useful in the host's PID namespace".to_owned());
         }
         let left_out = hook.left_out(self.set, self.without_syscall_hooks).map(str::to_owned);
         left_out.or_else(|| self.drifted.get(hook.name).map(Drift::to_string))
     }
 
-    /// Sets which hooks are in place, for the programs: those that depend on it come after.
-    fn set_switches(&mut self, forms: &[(Hook, HookForm)]) -> Result<u32, LoadError> {
-        // Of hooks that are yet to come, nothing is in place.
+    /// Tells the programs which hooks are attached. Hooks that depend on this are attached afterwards.
+    fn set_switches(&mut self, forms: &[(Hook, HookForm)]) -> Result<(), LoadError> {
+        // A hook that is not attached yet counts as off.
         let on = |is: &dyn Fn(&Hook) -> bool| {
             let mut those = forms.iter().filter(|(hook, _)| is(hook)).peekable();
             those.peek().is_some() && those.all(|(_, form)| matches!(form, HookForm::On(_)))
@@ -122,14 +121,12 @@ impl Plan<'_> {
             (attached::SETNS_SEEN, setns || syscalls),
         ];
         let all = bits.iter().filter(|(_, on)| *on).fold(0, |all, (bit, _)| all | bit);
-        self.attached.set(0, all, 0)?;
-        Ok(all)
+        Ok(self.attached.set(0, all, 0)?)
     }
 
-    /// Loads the programs of these hooks; returns those that were refused.
+    /// Loads the programs of these hooks. Returns those that were refused.
     ///
-    /// The verifier takes 10 to 50 ms for each of the larger programs, on one CPU each: the largest gets a thread of
-    /// its own.
+    /// The verifier takes 10 to 50 ms for each of the larger programs, on one CPU. The largest gets its own thread.
     fn load<'h>(
         &self,
         hooks: impl Iterator<Item = &'h Hook>,
@@ -152,7 +149,7 @@ impl Plan<'_> {
             };
             programs.into_iter().filter_map(load).collect()
         };
-        // Where no thread can be started, this one takes them afterwards.
+        // If no thread can be started, this thread loads them afterwards.
         let wanted = Mutex::new(wanted);
         let load_wanted = || {
             let wanted = std::mem::take(&mut *wanted.lock().unwrap_or_else(PoisonError::into_inner));
@@ -170,7 +167,7 @@ impl Plan<'_> {
     }
 }
 
-/// Takes away what is there of a group that is not complete: it would cost, and report nothing.
+/// Unloads the hooks of an incomplete group: they would cost time and report nothing.
 fn take_incomplete_away(
     groups: &[Group],
     forms: &mut [(Hook, HookForm)],
@@ -210,9 +207,9 @@ fn attach(hook: &Hook, programs: &mut HashMap<&str, &mut Program>) -> Result<(),
     Ok(())
 }
 
-/// Takes a program out of the kernel, attached or not.
+/// Unloads a program, attached or not.
 pub(super) fn unload_one(program: &mut Program) {
-    // For one that was never loaded this is an error.
+    // A program that was never loaded gives an error.
     let _ = match program {
         Program::BtfTracePoint(program) => program.unload(),
         Program::FEntry(program) => program.unload(),
@@ -229,7 +226,7 @@ fn unload(hook: &Hook, programs: &mut HashMap<&str, &mut Program>) {
     }
 }
 
-/// The kernel's answer in one line; the verifier's log is long, and its end has what it refused.
+/// The kernel's error in one line. It has only the last lines of the verifier's long log, which say what was refused.
 fn explain(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {

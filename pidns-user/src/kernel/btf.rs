@@ -1,11 +1,12 @@
 //! A reader of BTF, the kernel's own description of its types (Documentation/bpf/btf.rst).
 //!
-//! It reads what this program asks for and no more: offsets of fields, sizes, argument counts of tracepoints,
-//! members of enumerations. One pass over the 5 MB of a kernel takes milliseconds; the general libraries build
-//! every type and take ten times that, and their memory.
+//! It reads only what this program needs: offsets of fields, sizes, argument counts of tracepoints and members of
+//! enumerations. One pass over the 5 MB of a kernel takes milliseconds. General libraries build every type; they need
+//! ten times as long, and more memory.
 
 use std::collections::HashMap;
 
+mod complete;
 #[cfg(any(test, feature = "test-tools"))]
 pub mod draft;
 mod file;
@@ -13,16 +14,15 @@ mod project;
 mod prototype;
 mod shape;
 mod wanted;
-mod whole;
 
 use shape::{Shape, Word};
 use wanted::WantedNames;
 
+pub use complete::{Unusable, parse_complete};
 pub use file::File;
 pub use prototype::{Prototype, Value};
-pub use whole::{Unusable, whole};
 
-/// Where the running kernel has its BTF.
+/// Path of the running kernel's BTF.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
@@ -30,7 +30,7 @@ const VERSION: u8 = 1;
 const HEADER_LEN: usize = 24;
 const TYPE_LEN: usize = 12;
 const MEMBER_LEN: usize = 12;
-/// Deepest chain of typedefs, qualifiers and anonymous members that is followed.
+/// Deepest chain of typedefs, qualifiers and anonymous members that the reader follows.
 const MAX_DEPTH: usize = 32;
 
 mod kind {
@@ -55,23 +55,23 @@ mod kind {
     pub(super) const ENUM64: u32 = 19;
 }
 
-/// Why BTF could not be read, or lacks what was asked for.
+/// Why BTF could not be read, or lacks the requested type.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BtfError {
-    /// Not BTF at all.
+    /// The data is not BTF.
     #[error("this is not BTF: {0}")]
     Foreign(&'static str),
-    /// The data ends within a part that it announces.
+    /// The data ends within a part that its header announces.
     #[error("BTF is cut short: {what} at byte {at} goes beyond its {len} bytes")]
     Truncated {
-        /// What was being read.
+        /// The part that was being read.
         what: &'static str,
-        /// Where it begins.
+        /// Offset of the part, in bytes.
         at: usize,
-        /// How much there is.
+        /// Length of the data, in bytes.
         len: usize,
     },
-    /// A kind of type that this reader does not know, so that it cannot find the next one.
+    /// This reader does not know this kind of type, so it cannot find the next one.
     #[error("BTF type {id} has the unknown kind {kind}")]
     UnknownKind {
         /// Number of the type.
@@ -87,10 +87,10 @@ pub enum BtfError {
     NoField {
         /// Name of the structure.
         structure: String,
-        /// Name of the field, with dots for fields of fields.
+        /// Name of the field, with dots between nested fields.
         field: String,
     },
-    /// The field begins within a byte.
+    /// The field does not start at a byte boundary.
     #[error("{structure}.{field} is a bit field")]
     BitField {
         /// Name of the structure.
@@ -98,22 +98,22 @@ pub enum BtfError {
         /// Name of the field.
         field: String,
     },
-    /// A type refers to what is not there.
+    /// A type refers to a string or type that does not exist.
     #[error(
-        "BTF type {id} refers to {what} {at}, and there are {len} {unit}: this is a module's BTF, which is of no use \
+        "BTF type {id} refers to {what} {at}, and there are {len} {unit}: this is a module's BTF, which is useless \
          without its kernel's, or it is damaged", unit = if *what == "string" { "bytes of strings" } else { "types" }
     )]
     Outside {
         /// Number of the type.
         id: u32,
-        /// What it refers to.
+        /// Kind of the target: a string or a type.
         what: &'static str,
         /// Offset of the string, or number of the type.
         at: u32,
-        /// How much there is of it.
+        /// Number of bytes of strings, or number of types.
         len: usize,
     },
-    /// The type is not what it must be to answer the question.
+    /// The type has an unexpected form.
     #[error("BTF describes {0} in an unexpected way")]
     Unexpected(String),
 }
@@ -123,22 +123,22 @@ pub enum BtfError {
 pub struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
-    /// Where type N begins in `types`; type 0 is void.
+    /// Offset of each type in `types`; type 0 is void.
     starts: Vec<u32>,
-    /// Structures, unions, enumerations, and the typedefs of tracepoints and lock guards, by kind and name; or, of
-    /// whatever kind, those that were wanted.
+    /// Type numbers by kind and name. Without a list of wanted names: structures, unions, enumerations, and the
+    /// typedefs of tracepoints and lock guards. Otherwise the wanted names, functions included.
     names: HashMap<(u32, &'a [u8]), u32>,
 }
 
-/// One type's fixed part.
+/// The fixed part of a type.
 #[derive(Clone, Copy)]
 struct Type {
-    /// Where what follows the fixed part begins.
+    /// Offset of the data after the fixed part.
     rest: usize,
     name: u32,
     kind: u32,
     count: usize,
-    /// For structures: members pack a bit field's size into their offset.
+    /// For structures: the offsets of members also contain the sizes of bit fields.
     kind_flag: bool,
     size_or_type: u32,
 }
@@ -150,12 +150,12 @@ fn u32_at(bytes: &[u8], at: usize, what: &'static str) -> Result<u32, BtfError> 
     }
 }
 
-/// A sum of offsets: damaged ones may have none.
+/// Adds offsets. Offsets in damaged data may overflow.
 fn add(a: u32, b: u32, of: &str) -> Result<u32, BtfError> {
     a.checked_add(b).ok_or_else(|| BtfError::Unexpected(of.to_owned()))
 }
 
-/// A BTF file of these sections.
+/// Builds a BTF file from these sections.
 fn assemble(types: &[u8], strings: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
     bytes.extend_from_slice(&MAGIC.to_ne_bytes());
@@ -174,14 +174,14 @@ impl<'a> Btf<'a> {
         Self::new(bytes, 1 << 14)?.index(None)
     }
 
-    /// As [`Btf::parse`], but only types of these names will be found by name, functions among them: who asks for a few
-    /// has no need of an index of all, which takes longer than all else.
+    /// Like [`Btf::parse`], but only types with these names can be found by name, functions included. For a few names
+    /// this is much faster: indexing all names takes longer than everything else.
     pub fn parse_for(bytes: &'a [u8], names: &[&str]) -> Result<Self, BtfError> {
         Self::new(bytes, names.len())?.index(Some(&WantedNames::new(names)))
     }
 
     fn new(bytes: &'a [u8], names: usize) -> Result<Self, BtfError> {
-        /// No more bytes than a type takes in any kernel seen, on the average.
+        /// A lower bound for the mean length of a type, in bytes, in every kernel so far.
         const MEAN_LEN: usize = 20;
         let (types, strings) = Self::sections(bytes)?;
         let mut starts = Vec::with_capacity(types.len() / MEAN_LEN);
@@ -189,7 +189,7 @@ impl<'a> Btf<'a> {
         Ok(Self { types, strings, starts, names: HashMap::with_capacity(names) })
     }
 
-    /// The types and the strings.
+    /// Returns the type section and the string section.
     fn sections(bytes: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), BtfError> {
         match bytes.first_chunk::<2>() {
             Some(&magic) if u16::from_ne_bytes(magic) == MAGIC => {}
@@ -299,7 +299,7 @@ impl<'a> Btf<'a> {
         Err(BtfError::Unexpected(format!("type {id}")))
     }
 
-    /// The fields of a type: what follows its kind, and what each row holds.
+    /// The fields of a type: the one after its kind, then those of each row.
     fn words(
         &self,
         id: u32,
@@ -311,33 +311,33 @@ impl<'a> Btf<'a> {
         Ok([Ok((Word::Name, name)), Ok((shape.word, size_or_type))].into_iter().chain(rows))
     }
 
-    /// How many types there are, void included.
+    /// Number of types, void included.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether there is no type but void.
+    /// Whether there are no types but void.
     pub fn is_empty(&self) -> bool {
         self.len() <= 1
     }
 
-    /// Bytes of a structure or union.
+    /// Size of a structure or union in bytes.
     pub fn size(&self, structure: &str) -> Result<u32, BtfError> {
         let id = self.find(&[kind::STRUCT, kind::UNION], structure)?;
         Ok(self.get(id)?.size_or_type)
     }
 
-    /// Byte offset of `field` in `structure`, through anonymous members, and through named ones where it has dots.
+    /// Byte offset of `field` in `structure`. It follows anonymous members, and named ones if `field` has dots.
     pub fn field(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
         Ok(self.field_and_type(structure, field)?.0)
     }
 
-    /// Elements of the array `structure.field`.
+    /// Number of elements of the array `structure.field`.
     pub fn array_len(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
         u32_at(self.types, self.array(structure, field)?.rest + 8, "array")
     }
 
-    /// Bytes of one element of the array `structure.field`.
+    /// Size of one element of the array `structure.field` in bytes.
     pub fn element_size(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
         let element = u32_at(self.types, self.array(structure, field)?.rest, "array")?;
         let found = self.resolve(element)?;
@@ -372,7 +372,7 @@ impl<'a> Btf<'a> {
         Ok((bits / 8, id))
     }
 
-    /// Bit offset and type of a member by name.
+    /// Bit offset and type of the member with this name.
     fn member(&self, of: &Type, name: &[u8], depth: usize) -> Result<Option<(u32, u32)>, BtfError> {
         if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
             return Ok(None);
@@ -395,12 +395,12 @@ impl<'a> Btf<'a> {
         Ok(None)
     }
 
-    /// Whether the kernel has this lock guard (`DEFINE_LOCK_GUARD_0` and its kin, include/linux/cleanup.h).
+    /// Whether the kernel has this lock guard (`DEFINE_LOCK_GUARD_0` and similar macros, include/linux/cleanup.h).
     pub fn has_guard(&self, name: &str) -> bool {
         self.names.contains_key(&(kind::TYPEDEF, format!("class_{name}_t").as_bytes()))
     }
 
-    /// The number of an enumeration's member.
+    /// Value of a member of an enumeration.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Result<u32, BtfError> {
         let found = self.get(self.find(&[kind::ENUM, kind::ENUM64], enumeration)?)?;
         let step = if found.kind == kind::ENUM { 8 } else { 12 };

@@ -1,4 +1,4 @@
-//! What a kernel allows, judged by its BTF alone: no hook is tried, nothing is loaded.
+//! Derives from a kernel's BTF alone what the kernel supports. No hook is tried and nothing is loaded.
 
 use super::{
     btf::{Btf, BtfError},
@@ -7,33 +7,33 @@ use super::{
     layout::{self, Layout, SnapshotLayout, has},
 };
 
-/// The facts of a kernel's BTF.
+/// Facts about hooks and layout in a kernel's BTF.
 #[derive(Debug)]
 pub struct BtfReport {
-    /// What is known of its layout.
+    /// Offsets and features found in BTF.
     pub layout: Layout,
-    /// What the programs need and it lacks.
+    /// Required types and fields that the kernel lacks.
     pub missing: Vec<BtfError>,
-    /// What it lacks and they do without.
+    /// Optional features that do not work on this kernel.
     pub losses: Vec<&'static Use>,
-    /// Each hook, and the form that it would take.
+    /// Each hook, and the form in which it would run.
     pub hooks: Vec<(Hook, HookForm)>,
-    /// What is known of it for snapshots.
+    /// The same for snapshots.
     pub snapshots: SnapshotReport,
-    /// The hooks that were asked for.
+    /// The requested hooks.
     set: HookSet,
 }
 
-/// The facts in BTF about the task iterator, with which snapshots are taken.
+/// Facts in BTF about the task iterator, which takes the snapshots.
 #[derive(Debug)]
 pub struct SnapshotReport {
-    /// What is known of the layout that its program needs.
+    /// Offsets that the iterator's program uses.
     pub layout: SnapshotLayout,
-    /// What the program needs and the kernel lacks: the iterator itself, or some of the layout.
+    /// Requirements that the kernel lacks: the iterator itself, or required fields.
     pub missing: Vec<BtfError>,
-    /// What the kernel lacks and the program does without.
+    /// Optional features of snapshots that do not work on this kernel.
     pub losses: Vec<&'static Use>,
-    /// Whether it has the iterator of open files, by which holders of namespaces are found.
+    /// Whether the kernel has the iterator of open files. It finds holders of namespaces.
     pub has_files: bool,
 }
 
@@ -49,7 +49,7 @@ impl SnapshotReport {
     }
 }
 
-/// Judges a kernel, of which these hooks are asked.
+/// Reports what a kernel with this BTF supports if these hooks are requested.
 pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
     let (layout, missing) = Layout::look_up(btf);
     let met = |of: &&Use| !of.needs.met(&layout.offsets, layout.have_task_pt_regs);
@@ -71,7 +71,7 @@ pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
         let lacking = incomplete.iter().find(|(group, _)| hook.need == Need::Grouped(*group));
         if let Some((_, missing)) = lacking {
             *form = HookForm::Off(only_together_with(missing));
-        } else if hook.is_spared(&incomplete) {
+        } else if hook.is_unneeded(&incomplete) {
             *form = HookForm::Unneeded;
         }
     }
@@ -79,33 +79,33 @@ pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
 }
 
 impl BtfReport {
-    /// Whether the live stream would not run, this hook having this form.
+    /// Whether this hook in this form would keep the live stream from starting.
     pub fn is_fatal(&self, hook: &Hook, form: &HookForm) -> bool {
         matches!(form, HookForm::Off(_)) && hook.is_indispensable(self.set)
     }
 
-    /// Whether the live stream would run, if the kernel takes what BTF describes.
+    /// Whether the live stream would start, provided that the kernel accepts the programs.
     pub fn runs(&self) -> bool {
         self.missing.is_empty() && !self.hooks.iter().any(|(hook, form)| self.is_fatal(hook, form))
     }
 }
 
-/// What optional parts of the layout are good for.
+/// A feature that needs optional parts of the layout.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Use {
-    /// Its name, short.
+    /// Its short name.
     pub name: &'static str,
-    /// What is not seen, or not as well, without it.
+    /// The loss for users if the feature is missing.
     pub lost: &'static str,
     needs: Needs,
 }
 
-/// Symbols of `for_each_offset!`, or `for_each_snapshot_offset!`.
+/// Symbols of `for_each_offset!` or `for_each_snapshot_offset!` that a feature needs.
 #[derive(Debug, PartialEq, Eq)]
 enum Needs {
     All(&'static [&'static str]),
     OneOf(&'static [&'static str]),
-    /// All, where there is no bpf_task_pt_regs.
+    /// All, if the kernel has no bpf_task_pt_regs.
     AllWithoutHelper(&'static [&'static str]),
 }
 
@@ -127,7 +127,7 @@ impl Needs {
 }
 
 impl Use {
-    /// Which of its symbols are not among these.
+    /// The symbols that the feature needs and that `offsets` lacks.
     pub fn lacks(&self, offsets: &[(&'static str, u32)]) -> impl Iterator<Item = &'static str> {
         self.needs.symbols().iter().copied().filter(|symbol| !has(offsets, symbol))
     }
@@ -136,13 +136,13 @@ impl Use {
 const USES: &[Use] = &[
     Use {
         name: "calls of fork",
-        lost: "by which call a fork was made (via), and without the function hooks whether it asked for a namespace \
-               (CLONE_NEWPID) or for PIDs (set_tid)",
+        lost: "the call that made a fork (via); without the function hooks also whether it requested a namespace \
+               (CLONE_NEWPID) or PIDs (set_tid)",
         needs: Needs::AllWithoutHelper(&["TASK_STACK", "THREAD_STACK_SIZE"]),
     },
     Use {
         name: "32-bit calls",
-        lost: "which system calls are those of 32-bit programs: they are taken for others",
+        lost: "that a system call came from a 32-bit program: its number is taken for a 64-bit call's",
         needs: Needs::All(&["TASK_THREAD_STATUS"]),
     },
     Use {
@@ -160,7 +160,7 @@ const USES: &[Use] = &[
     },
     Use {
         name: "full cgroup",
-        lost: "which cgroup's pids.max refused a fork",
+        lost: "the cgroup whose pids.max refused a fork",
         needs: Needs::All(&["CSS_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"]),
     },
     Use {
@@ -170,22 +170,22 @@ const USES: &[Use] = &[
     },
     Use {
         name: "RLIMIT_NPROC",
-        lost: "that a fork was refused by its user's limit of processes: its reason is \"other\"",
+        lost: "that a fork was refused by its user's process limit: its reason is \"other\"",
         needs: Needs::All(&["CRED_CAP_EFFECTIVE", "SIGNAL_RLIMITS"]),
     },
     Use {
         name: "process count",
-        lost: "that a fork was refused by its user's limit of processes: its reason is \"other\"",
+        lost: "that a fork was refused by its user's process limit: its reason is \"other\"",
         needs: Needs::OneOf(&["CRED_UCOUNTS", "UCOUNTS_RLIMIT", "USER_PROCESSES"]),
     },
     Use {
         name: "pid_max",
-        lost: "that a fork was refused by pid_max, where alloc_pid is not hooked: its reason is \"other\"",
+        lost: "that a fork was refused by pid_max, if alloc_pid is not hooked: its reason is \"other\"",
         needs: Needs::All(&["PIDNS_PID_MAX"]),
     },
     Use {
         name: "count limits",
-        lost: "which user namespace's limit refused a new PID namespace, its value, and how much of it is used",
+        lost: "the user namespace whose limit refused a new PID namespace, with the limit and its use",
         needs: Needs::All(&[
             "USERNS_UCOUNTS",
             "USERNS_UCOUNT_MAX",
@@ -199,7 +199,7 @@ const USES: &[Use] = &[
     },
     Use {
         name: "taken PIDs",
-        lost: "which process has a PID that a fork chose and did not get",
+        lost: "the process that already had the PID that a fork requested with set_tid",
         needs: Needs::All(&[
             "PIDNS_PIDS",
             "XA_NODE_SHIFT",
@@ -211,36 +211,36 @@ const USES: &[Use] = &[
     },
     Use {
         name: "kernel_id",
-        lost: "the kernel's own id of a namespace, which is never used again: inode number and init's start stand for it",
+        lost: "the kernel's own id of a namespace, which is never reused: inode number and start of init identify it instead",
         needs: Needs::All(&["NS_COMMON_ID"]),
     },
     Use {
         name: "namespace files",
-        lost: "which namespace a setns through a file names, where it is refused",
+        lost: "the namespace that a refused setns named through a file",
         needs: Needs::OneOf(&["NS_COMMON_TYPE", "PROC_NS_TYPE"]),
     },
 ];
 
-/// What optional parts of the layout are good for in snapshots.
+/// Features of snapshots that need optional parts of the layout.
 const SNAPSHOT_USES: &[Use] = &[
     Use {
         name: "process state",
-        lost: "in snapshots, the state of a process that has not ended: all of them are taken to run",
+        lost: "in snapshots, the state of a process that has not ended: all count as running",
         needs: Needs::OneOf(&["TASK_STATE", "TASK_STATE_BEFORE_5_14"]),
     },
     Use {
         name: "cgroup v2 freezer",
-        lost: "in snapshots, that a cgroup of version 2 has frozen a process",
+        lost: "in snapshots, that a process is frozen by its cgroup (version 2)",
         needs: Needs::All(&["TASK_JOBCTL"]),
     },
     Use {
         name: "when a task last ran",
-        lost: "in snapshots, since when a process is a zombie, and how long a PID 1 that is exiting has waited at least",
+        lost: "in snapshots, since when a process is a zombie, and the minimum time that an exiting PID 1 has waited",
         needs: Needs::All(&["TASK_LAST_ARRIVAL", "TASK_RAN", "TASK_RAN_BEFORE"]),
     },
     Use {
         name: "subreapers",
-        lost: "in snapshots, which processes adopt the orphans among their descendants",
+        lost: "in snapshots, which processes are subreapers, so that they adopt orphaned descendants",
         needs: Needs::All(&["SIGNAL_SUBREAPER"]),
     },
     Use {
@@ -248,11 +248,11 @@ const SNAPSHOT_USES: &[Use] = &[
         lost: "in snapshots, the id of a process's cgroup",
         needs: Needs::All(&["TASK_CGROUPS", "CSS_SET_DEFAULT_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"]),
     },
-    Use { name: "roots of processes", lost: WITHOUT_TIES, needs: Needs::All(layout::TIES) },
+    Use { name: "roots of processes", lost: WITHOUT_TIES, needs: Needs::All(layout::HOLDERS) },
     Use { name: "namespace types", lost: WITHOUT_TIES, needs: Needs::OneOf(layout::KINDS) },
 ];
 
-const WITHOUT_TIES: &str = "in snapshots, the kernel's iterators of what holds namespaces: /proc is read in their place, which takes \
+const WITHOUT_TIES: &str = "in snapshots, the kernel's iterators for holders of namespaces: /proc is read instead, which takes \
                             several times as long";
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
     use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS};
 
     #[test]
-    fn every_optional_part_of_the_layout_has_its_use() {
+    fn every_optional_part_of_the_layout_belongs_to_a_feature() {
         for offset in OFFSETS {
             let used = USES.iter().any(|of| of.needs.symbols().contains(&offset.symbol));
             assert_eq!(used, offset.optional, "{}: what is lost without it?", offset.symbol);

@@ -1,4 +1,4 @@
-//! The privileges that loading needs, by name.
+//! The capabilities that loading needs, and how to drop them afterwards.
 
 use std::io;
 
@@ -10,19 +10,19 @@ pub struct Capability {
     /// Its name, as capabilities(7) spells it.
     pub name: &'static str,
     bit: u32,
-    /// What the program needs it for.
+    /// Why the program needs it.
     pub purpose: &'static str,
 }
 
 const SYS_ADMIN: u32 = 21;
 
-/// What loading and attaching the programs takes (5.8 and later).
+/// Capabilities needed to load and attach the programs (5.8 and later).
 pub const NEEDED: [Capability; 2] = [
     Capability { name: "CAP_BPF", bit: 39, purpose: "load BPF programs and maps" },
     Capability { name: "CAP_PERFMON", bit: 38, purpose: "attach them to tracepoints and read kernel memory" },
 ];
 
-/// Those that are kept after the start, by bit.
+/// Capabilities that may be kept after the start, by bit.
 const KEPT: [(u32, &str); 5] = [
     (2, "CAP_DAC_READ_SEARCH"),
     (19, "CAP_SYS_PTRACE"),
@@ -36,7 +36,7 @@ const KEPT: [(u32, &str); 5] = [
 pub struct Capabilities(u64);
 
 impl Capabilities {
-    /// Those of the calling process.
+    /// Returns those of the calling thread.
     pub fn own() -> io::Result<Self> {
         Ok(Self(capabilities(None)?.effective.bits()))
     }
@@ -51,12 +51,12 @@ impl Capabilities {
         self.has(SYS_PTRACE)
     }
 
-    /// Whether it has this one, or CAP_SYS_ADMIN, which stands in for both.
+    /// Whether it includes this capability, or CAP_SYS_ADMIN, which includes each of [`NEEDED`].
     pub fn suffice_for(self, capability: &Capability) -> bool {
         self.has(capability.bit) || self.has(SYS_ADMIN)
     }
 
-    /// Their names; of those that this program never keeps, the numbers.
+    /// Their names, or numbers for capabilities that this program never keeps.
     pub fn names(self) -> Vec<String> {
         let name = |bit| match KEPT.iter().find(|(kept, _)| *kept == bit) {
             Some((_, name)) => (*name).to_owned(),
@@ -65,32 +65,32 @@ impl Capabilities {
         (0..u64::BITS).filter(|bit| self.has(*bit)).map(name).collect()
     }
 
-    /// Those of [`NEEDED`] that it lacks.
+    /// The missing capabilities of [`NEEDED`].
     pub fn missing(self) -> Vec<Capability> {
         NEEDED.into_iter().filter(|needed| !self.suffice_for(needed)).collect()
     }
 }
 
-/// The command that gives them to this binary.
+/// The command that gives [`NEEDED`] to this binary.
 pub fn setcap() -> String {
     let binary =
         std::env::current_exe().map_or_else(|_| "pidns-trace".to_owned(), |path| path.display().to_string());
     format!("sudo setcap cap_bpf,cap_perfmon+ep {binary}")
 }
 
-/// What the program goes on to use.
+/// The privileges that the program still uses after its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uses {
-    /// BPF, as on some kernels maps may not be read, and an iterator not be attached, without; and /proc.
+    /// BPF and /proc. On some kernels, reading maps and attaching iterators needs BPF capabilities.
     BpfAndProc,
-    /// Processes of other users in /proc, and the files of their containers.
+    /// Only /proc: processes of other users, and the files of their containers.
     Proc,
 }
 
-/// Gives up all capabilities but those that are used from then on, and the way to get others by running a program. For the
-/// calling thread, and those it starts from then on.
+/// Drops all capabilities that the program no longer needs, and sets no_new_privs, so that executing a program cannot
+/// regain any. Applies to the calling thread and to threads that it starts later.
 ///
-/// Kept are, where they are there, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and those of BPF where it is used.
+/// Keeps CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and, for `BpfAndProc`, those of BPF; each only if the thread has it.
 pub fn drop_all_but(uses: Uses) -> io::Result<()> {
     let optional = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
     let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
@@ -98,7 +98,7 @@ pub fn drop_all_but(uses: Uses) -> io::Result<()> {
     let needed = match uses {
         Uses::Proc => CapabilitySet::empty(),
         Uses::BpfAndProc if now.effective.contains(bpf) => bpf,
-        // With CAP_SYS_ADMIN in their place the two may be missing.
+        // CAP_SYS_ADMIN replaces the two if they are missing.
         Uses::BpfAndProc => bpf | CapabilitySet::SYS_ADMIN,
     };
     let kept = now.effective & (needed | optional);
@@ -110,8 +110,7 @@ pub fn drop_all_but(uses: Uses) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up all capabilities, and the way to get others by running a program. For the calling thread, and those it starts from
-/// then on.
+/// Drops all capabilities and sets no_new_privs. Applies to the calling thread and to threads that it starts later.
 pub fn drop_all() -> io::Result<()> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_missing_ones_are_named() {
+    fn missing_capabilities_are_named() {
         let none = Capabilities(0);
         assert_eq!(none.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_BPF", "CAP_PERFMON"]);
         let bpf = Capabilities(1 << 39);
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn own_capabilities_are_those_of_proc() {
+    fn own_capabilities_match_proc() {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
         assert_eq!(Capabilities::own().unwrap(), Capabilities(u64::from_str_radix(hex.trim(), 16).unwrap()));

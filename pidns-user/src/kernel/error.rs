@@ -1,4 +1,4 @@
-//! Why the kernel side does not run.
+//! Errors that keep the kernel side from loading.
 
 use std::{error::Error, io};
 
@@ -11,7 +11,7 @@ use super::{
     namespace,
 };
 
-/// Why the kernel side does not run.
+/// Why the kernel side cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A capability is missing.
@@ -20,13 +20,13 @@ pub enum LoadError {
         list(.0), capabilities::setcap()
     )]
     Privilege(Vec<Capability>),
-    /// The capabilities would have to be those of the initial user namespace.
+    /// The process has the capabilities, but not in the initial user namespace.
     #[error(
-        "loading BPF programs needs {}, both in the initial user namespace: this is another one, whose \
+        "loading BPF programs needs {}, both in the initial user namespace: this process is in another one, whose \
          capabilities do not count: {}", list(&NEEDED), namespace::TO_INITIAL_USER
     )]
     UserNamespace,
-    /// There is no BTF.
+    /// The kernel has no BTF.
     #[error(
         "cannot read {path}: {error}: this kernel does not describe its types; pidns-trace needs one built with \
          CONFIG_DEBUG_INFO_BTF=y (every distribution's since about 2021)",
@@ -36,24 +36,24 @@ pub enum LoadError {
     /// BTF is damaged, or not BTF.
     #[error("cannot use {path}: {error}", path = btf::PATH, error = .0)]
     BadBtf(#[from] BtfError),
-    /// BTF lacks what the programs need.
+    /// BTF lacks types or fields that the programs need.
     #[error("this kernel's layout is not known: {0}")]
     Layout(#[from] Missing),
-    /// The object is not one: a build without the eBPF toolchain.
+    /// The build has no eBPF object, because it skipped the eBPF toolchain.
     #[error(
         "this binary was built without its kernel side (AYA_BUILD_SKIP): build it with `cargo xtask build`"
     )]
     NoObject,
     /// aya refused the object or a map.
-    #[error("cannot create the maps of the kernel side: {}", whole(.0))]
+    #[error("cannot create the maps of the kernel side: {}", with_causes(.0))]
     Object(#[from] aya::EbpfError),
-    /// A map of the object is missing, or of another type.
-    #[error("cannot use a map of the kernel side: {}", whole(.0))]
+    /// A map of the object is missing, or has another type.
+    #[error("cannot use a map of the kernel side: {}", with_causes(.0))]
     Map(#[from] MapError),
-    /// A program that nothing works without was refused.
+    /// The kernel refused a hook that is indispensable.
     #[error(
-        "attach {hook}: {error}: this kernel refuses a hook that the live stream cannot do without, or that --hooks function \
-         asks for; `pidns-trace check` lists the hooks that it takes"
+        "attach {hook}: {error}: this kernel refuses a hook that the live stream needs, or that --hooks function \
+         requires; `pidns-trace check` lists the hooks that this kernel accepts"
     )]
     Hook {
         /// The hook.
@@ -61,28 +61,28 @@ pub enum LoadError {
         /// The kernel's error.
         error: String,
     },
-    /// The task iterator, which takes snapshots, was refused.
+    /// The kernel refused the task iterator, which takes snapshots.
     #[error("the kernel's task iterator (iter/task) is not available: {0}")]
     Iterator(String),
-    /// Memory or descriptors are used up: that is no property of this kernel.
+    /// Memory or file descriptors are used up. This says nothing about the kernel.
     #[error("{what}: {error}{}", remedy(error))]
     Exhausted {
-        /// What was tried.
+        /// The step that failed.
         what: String,
-        /// What came back.
+        /// Its error.
         error: io::Error,
     },
-    /// Something else of the system.
+    /// Another system call failed.
     #[error("{what}: {error}")]
     Io {
-        /// What was tried.
+        /// The step that failed.
         what: &'static str,
-        /// What came back.
+        /// Its error.
         error: io::Error,
     },
 }
 
-/// The error of memory or descriptors running out, if that is the cause.
+/// Returns ENOMEM, EMFILE or ENFILE if one of them caused `error`.
 pub(super) fn exhausted(error: &(dyn Error + 'static)) -> Option<io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -96,7 +96,7 @@ pub(super) fn exhausted(error: &(dyn Error + 'static)) -> Option<io::Error> {
     None
 }
 
-/// What to do about it.
+/// Advice for the user.
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EMFILE) => ": allow this process more descriptors (`ulimit -n`, RLIMIT_NOFILE)",
@@ -107,7 +107,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 impl LoadError {
-    /// The same, or that memory or descriptors are used up where that is behind it.
+    /// Returns `Exhausted` if memory or file descriptors ran out, and otherwise the error itself.
     #[must_use]
     pub fn or_exhausted(self, what: &str) -> Self {
         match exhausted(&self) {
@@ -119,8 +119,8 @@ impl LoadError {
     }
 }
 
-/// An error with its causes, of which aya's own message leaves the last, and with it the errno, out.
-pub(super) fn whole(error: &dyn Error) -> String {
+/// Formats an error with its causes. aya's own message omits the last cause, and with it the errno.
+pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_descriptors_that_are_used_up_are_no_fault_of_the_kernel() {
+    fn exhausted_memory_and_descriptors_are_not_blamed_on_the_kernel() {
         for (errno, word) in
             [(libc::EMFILE, "ulimit -n"), (libc::ENFILE, "file-max"), (libc::ENOMEM, "memory")]
         {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn in_another_user_namespace_the_capabilities_and_the_way_out_are_named() {
+    fn error_in_another_user_namespace_names_capabilities_and_remedy() {
         let message = LoadError::UserNamespace.to_string();
         for part in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host", "--userns=host"] {
             assert!(message.contains(part), "{part:?}: {message}");

@@ -1,11 +1,11 @@
-//! Cuts out the part of a kernel's BTF that this program reads. With such an extract a test needs neither the kernel nor the
-//! megabytes of its BTF.
+//! Cuts out the part of a kernel's BTF that pidns-trace reads. With such an extract a test needs neither the kernel nor
+//! its complete BTF of several megabytes.
 
 use aya::Endianness;
 use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
 
 use super::{
-    btf::{Btf, BtfError, Unusable, draft::Wanted, whole},
+    btf::{Btf, BtfError, Unusable, draft::Wanted, parse_complete},
     hooks::{self, AttachPoints},
     iterator, kfuncs,
     layout::{Layout, SnapshotLayout, TRACEPOINT_GUARD},
@@ -23,21 +23,21 @@ pub enum ExtractError {
     /// aya cannot read the extract.
     #[error("aya cannot read the extract")]
     Aya(#[from] aya::BtfError),
-    /// The extract gives another answer than all of BTF.
-    #[error("the extract and all of BTF differ in {what}: {extract}, not {all}")]
+    /// The extract and the whole BTF give different answers.
+    #[error("the extract and the whole BTF differ in {what}: {extract}, not {all}")]
     Differs {
         /// The question.
         what: String,
         /// The answer of the extract.
         extract: String,
-        /// The answer of all of BTF.
+        /// The answer of the whole BTF.
         all: String,
     },
 }
 
 /// Cuts a kernel's BTF down to the part that this program reads, and checks that both give the same answers.
 pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
-    let btf = whole(bytes).map_err(ExtractError::Unusable)?;
+    let btf = parse_complete(bytes).map_err(ExtractError::Unusable)?;
     let hooks = hooks::all(&Layout::look_up(&btf).0);
     let (functions, tracepoints): (Vec<_>, Vec<_>) = hooks.iter().partition(|hook| hook.is_function());
     let names = |hooks: &[&hooks::Hook]| hooks.iter().map(|hook| hook.name).collect::<Vec<_>>();
@@ -53,7 +53,7 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     })?;
     let extract = draft.write();
     aya::Btf::parse(&extract, Endianness::default())?;
-    let cut = whole(&extract).map_err(ExtractError::Unusable)?;
+    let cut = parse_complete(&extract).map_err(ExtractError::Unusable)?;
     let report = answers(&cut)?.into_iter().zip(answers(&btf)?);
     for ((what, extract), (_, all)) in report {
         if extract != all {
@@ -63,7 +63,7 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     Ok(extract)
 }
 
-/// Each question that this program has for BTF, with the answer.
+/// Each question that this program asks of BTF, with the answer.
 fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
     let (layout, missing) = Layout::look_up(btf);
     let mut answers = vec![("what is missing".to_owned(), format!("{missing:?}"))];
@@ -108,7 +108,7 @@ fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
     let hooks = hooks::all(&layout);
     let points = AttachPoints::of(btf, &hooks)?;
     for hook in &hooks {
-        // Types have other numbers in an extract.
+        // Type numbers differ in an extract.
         let prototype = points.get(hook).map(|(_, prototype)| prototype);
         let verdict = hook.find(&points).map(|_| ());
         answers.push((hook.name.to_owned(), format!("{prototype:?}, {verdict:?}")));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn no_extract_is_made_of_other_data_than_btf() {
+    fn only_btf_can_be_extracted() {
         let error = extract(b"\x7fELF").expect_err("an ELF file");
         assert!(error.to_string().contains("objcopy"), "{error}");
     }

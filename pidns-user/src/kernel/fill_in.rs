@@ -1,4 +1,5 @@
-//! The object with its numbers filled in: offsets, switches and kfuncs, which its instructions hold placeholders for.
+//! Patches the eBPF object before it is loaded: replaces placeholders in its instructions by offsets, switches and
+//! calls of kfuncs.
 
 use std::collections::HashMap;
 
@@ -6,22 +7,23 @@ use pidns_ebpf::abi::symbols::{kfunc_call, placeholder};
 
 use super::kfuncs::Kfuncs;
 
-/// An instruction is eight bytes, and stands at a multiple of that in the object.
+/// Size of an instruction in bytes. Instructions are aligned to it in the object.
 const INSTRUCTION: usize = 8;
-/// `r0 = 0`. Kernels that know no kfuncs refuse a call of one even where it is never reached.
+/// `r0 = 0`, in place of a call. A kernel that lacks a kfunc refuses a program that calls it, even in code that never
+/// runs.
 const NOTHING: [u8; INSTRUCTION] = [0xb7, 0, 0, 0, 0, 0, 0, 0];
 /// The first byte of `rN = number` (`BPF_ALU64 | BPF_MOV | BPF_K`, include/uapi/linux/bpf_common.h).
 const SET_REGISTER: u8 = 0xb7;
 
-/// An object, aligned as the parser of ELF wants it.
+/// An object, aligned as the ELF parser requires.
 pub(super) struct Object {
     words: Vec<[u64; 4]>,
     len: usize,
 }
 
 impl Object {
-    /// A copy of `object` with these numbers, by name, in place of their placeholders. It calls the kfuncs that there are, and
-    /// no other.
+    /// Copies `object` and replaces the placeholders by these numbers. Calls of kfuncs that the kernel lacks become
+    /// [`NOTHING`].
     pub(super) fn with<'a>(
         object: &[u8],
         kfuncs: Kfuncs,
@@ -50,12 +52,12 @@ impl Object {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: the vector has at least `len` bytes, all initialized.
+        // SAFETY: the vector has at least `len` bytes, and all are initialized.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and any bytes are integers.
+        // SAFETY: as above; every byte pattern is a valid integer.
         unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
     }
 }
@@ -71,7 +73,7 @@ mod tests {
     use super::{super::kfuncs::Pair, *};
 
     #[test]
-    fn placeholders_become_calls_of_the_kernels_own_numbers() {
+    fn kfunc_placeholders_become_calls_by_the_kernels_numbers() {
         let other = [0x85, 0x10, 0, 0, 1, 0x64, 0x69, 0x70];
         let call = |name| kfunc_call(placeholder(name));
         let object =
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_become_numbers_in_whichever_register() {
+    fn placeholders_become_numbers_in_any_register() {
         let set = |register: u8, number: u32| {
             let mut instruction = [SET_REGISTER, register, 0, 0, 0, 0, 0, 0];
             instruction[4..].copy_from_slice(&number.to_le_bytes());

@@ -1,4 +1,4 @@
-//! How full the kernel side's maps are, and what its programs cost: for those that watch the watcher.
+//! Measures how full the kernel side's maps are and what its programs cost, for users who monitor the tracer.
 
 use std::{
     io,
@@ -21,48 +21,48 @@ use rustix::{
 
 use super::stats::fdinfo;
 
-/// How full a map is.
+/// Fill level of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapFill {
     /// Its name, in lower case.
     pub name: String,
-    /// Entries.
+    /// Number of entries.
     pub entries: u64,
-    /// Most entries that it can have.
+    /// Largest possible number of entries.
     pub capacity: u64,
 }
 
-/// What the kernel has counted of a program.
+/// Run counts of a program, from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramRuns {
     /// Its name.
     pub name: String,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: u64,
-    /// For how long, nanoseconds.
+    /// Total run time in nanoseconds.
     pub ns: u64,
 }
 
-/// How full the ring buffer is.
+/// Fill level of the ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingFill {
-    /// Bytes of it.
+    /// Size in bytes.
     pub capacity: u64,
-    /// Bytes that wait to be read.
+    /// Bytes that are not read yet.
     pub used: u64,
 }
 
-/// What can be read of the kernel side beside its events. It keeps the maps and programs alive. The default has none.
+/// Handles to read the kernel side's state besides its events. They keep maps and programs alive.
 #[derive(Default)]
 pub struct Gauges {
     tables: Vec<Table>,
     ring: Option<Ring>,
     programs: Vec<(String, ProgramFd)>,
-    /// While it is open the kernel counts the runs of programs.
+    /// The kernel counts the runs of programs while this is open.
     _stats: Option<OwnedFd>,
 }
 
-/// A hash map, whose entries come and go.
+/// A hash map.
 struct Table {
     name: String,
     map: OwnedFd,
@@ -71,11 +71,10 @@ struct Table {
 }
 
 impl Gauges {
-    /// Of an object whose maps are all still there: programs are added when they are loaded.
+    /// For an object that still has all its maps. Programs are added after they are loaded.
     pub(super) fn of_maps(ebpf: &Ebpf, ring: &str) -> io::Result<Self> {
-        /// Nothing is put in these where processes are only counted.
-        const UNUSED: [&str; 4] =
-            [names::MAP_FILTER_NS, names::MAP_FILTER_PIDS, names::MAP_ZOMBIES, names::MAP_PEAK_THREADS];
+        /// Counting mode puts nothing into these maps.
+        const UNUSED: [&str; 3] = [names::MAP_FILTER_NS, names::MAP_FILTER_PIDS, names::MAP_PEAK_THREADS];
         let mut gauges = Self::default();
         for (name, map) in ebpf.maps().filter(|(name, _)| !UNUSED.contains(name)) {
             match map {
@@ -92,7 +91,7 @@ impl Gauges {
 
     pub(super) fn add_programs(&mut self, ebpf: &Ebpf) -> io::Result<()> {
         for (name, program) in ebpf.programs() {
-            // One that this kernel does not need, or refused, has none.
+            // A program that this kernel refused or does not need has no descriptor.
             if let Ok(fd) = program.fd() {
                 self.programs.push((name.to_owned(), fd.try_clone()?));
             }
@@ -101,15 +100,15 @@ impl Gauges {
         Ok(())
     }
 
-    /// Has the kernel count the runs of all BPF programs of the machine, for as long as this is there: 20 to 30 ns a run. Needs
-    /// CAP_SYS_ADMIN.
+    /// Makes the kernel count the runs of all BPF programs of the machine while this object exists. That costs 20 to 30
+    /// ns a run. Needs CAP_SYS_ADMIN.
     pub fn count_runs(&mut self) -> io::Result<()> {
         let stats = sys::enable_stats(Stats::RunTime).map_err(|error| error.io_error)?;
         self._stats = Some(stats);
         Ok(())
     }
 
-    /// How full the hash maps are.
+    /// Fill levels of the hash maps.
     pub fn maps(&self) -> Vec<MapFill> {
         let fill = |table: &Table| MapFill {
             name: table.name.to_lowercase(),
@@ -119,12 +118,12 @@ impl Gauges {
         self.tables.iter().map(fill).collect()
     }
 
-    /// How full the ring buffer is.
+    /// Fill level of the ring buffer.
     pub fn ring(&self) -> Option<RingFill> {
         self.ring.as_ref().map(Ring::fill)
     }
 
-    /// How often each program ran, where [`Self::count_runs`] has the kernel count that.
+    /// Runs of each program. Empty unless [`Self::count_runs`] succeeded.
     pub fn programs(&self) -> Vec<ProgramRuns> {
         if self._stats.is_none() {
             return Vec::new();
@@ -153,9 +152,9 @@ impl Table {
         })
     }
 
-    /// Entries. Of a map that is changed meanwhile the walk can begin anew, which is seen by its first key.
+    /// Counts the entries. If the map changes meanwhile, the walk may start again. Then the first key comes again.
     fn entries(&self) -> u64 {
-        const MOST_WALKS: u32 = 4;
+        const MAX_WALKS: u32 = 4;
         let mut first = vec![0; self.key_bytes];
         if !next_key(&self.map, None, &mut first) {
             return 0;
@@ -166,7 +165,7 @@ impl Table {
             entries += 1;
             if next == first {
                 walks += 1;
-                if walks > MOST_WALKS {
+                if walks > MAX_WALKS {
                     return entries - 1;
                 }
                 entries = 1;
@@ -177,7 +176,7 @@ impl Table {
     }
 }
 
-/// `BPF_MAP_GET_NEXT_KEY` (bpf(2)), for keys of which nothing but their size is known. Whether there is one.
+/// `BPF_MAP_GET_NEXT_KEY` (bpf(2)), for keys of which only the size is known. Returns whether there is a next key.
 fn next_key(map: &OwnedFd, key: Option<&Vec<u8>>, next: &mut [u8]) -> bool {
     const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
     /// The part of `union bpf_attr` (include/uapi/linux/bpf.h) that the command reads.
@@ -196,7 +195,7 @@ fn next_key(map: &OwnedFd, key: Option<&Vec<u8>>, next: &mut [u8]) -> bool {
         next_key: next.as_mut_ptr() as u64,
         flags: 0,
     };
-    // SAFETY: both buffers have the map's key size, and live across the call, which writes to `next` alone.
+    // SAFETY: both buffers have the map's key size and outlive the call. The call writes only to `next`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -208,7 +207,7 @@ fn next_key(map: &OwnedFd, key: Option<&Vec<u8>>, next: &mut [u8]) -> bool {
     result == 0
 }
 
-/// The positions of the ring buffer's two ends (kernel/bpf/ringbuf.c): two pages that may be mapped.
+/// The positions of the ring buffer's two ends (kernel/bpf/ringbuf.c). Each is in a page that can be mapped.
 struct Ring {
     consumer: Page,
     producer: Page,
@@ -226,24 +225,24 @@ impl Ring {
     }
 
     fn fill(&self) -> RingFill {
-        // In this order, so that the reader is never ahead.
+        // In this order, so that `consumed` is never larger than `produced`.
         let consumed = self.consumer.first_word();
         let produced = self.producer.first_word();
         RingFill { capacity: self.capacity, used: produced.saturating_sub(consumed).min(self.capacity) }
     }
 }
 
-/// A page of a map, to be read.
+/// A page of a map, mapped for reading.
 struct Page(NonNull<AtomicU64>);
 
-// SAFETY: memory that is only read, as an atomic.
+// SAFETY: the memory is only read, as an atomic.
 unsafe impl Send for Page {}
 // SAFETY: as above.
 unsafe impl Sync for Page {}
 
 impl Page {
     fn map(data: &MapData, offset: u64) -> io::Result<Self> {
-        // SAFETY: a new mapping, which the kernel keeps for as long as it is mapped.
+        // SAFETY: this creates a new mapping, which stays valid until it is unmapped.
         let address = unsafe {
             mmap(ptr::null_mut(), page_size(), ProtFlags::READ, MapFlags::SHARED, data.fd(), offset)?
         };
@@ -252,14 +251,14 @@ impl Page {
     }
 
     fn first_word(&self) -> u64 {
-        // SAFETY: a page is mapped, for as long as `self` is there.
+        // SAFETY: the page stays mapped as long as `self` exists.
         unsafe { self.0.as_ref() }.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // SAFETY: what was mapped; nothing of it is borrowed any more.
+        // SAFETY: this unmaps the page that `map` mapped; no borrow of it remains.
         let _ = unsafe { munmap(self.0.as_ptr().cast(), page_size()) };
     }
 }

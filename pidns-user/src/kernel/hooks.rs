@@ -1,8 +1,8 @@
-//! The hooks: their programs, the prototypes that these rely on, and the form in which they run.
+//! The hooks: their programs, the prototypes that the programs rely on, and the form in which they run.
 
 use std::fmt;
 
-use pidns_ebpf::abi::{Moment, names};
+use pidns_ebpf::abi::{DoubleHook, names};
 
 use super::{
     btf::{Btf, BtfError, Prototype, Value},
@@ -14,7 +14,7 @@ use super::{
 pub struct Hook {
     /// The tracepoint or function.
     pub name: &'static str,
-    /// How it is hooked, and with which program of the object.
+    /// The programs of the object, and how each is attached.
     pub programs: &'static [(At, &'static str)],
     /// Facts that are not reported without it.
     pub shows: &'static str,
@@ -24,7 +24,7 @@ pub struct Hook {
     pub prototype: Prototype<'static>,
 }
 
-/// Where a program is attached.
+/// Kind of attach point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// A tracepoint, BTF-typed.
@@ -68,64 +68,65 @@ pub enum Group {
     Ends,
     /// unshare and the clone family.
     Creation,
-    /// Of setns.
+    /// setns.
     Setns,
 }
 
 impl Hook {
-    /// What is lost without it, as text.
+    /// Describes what is lost without it.
     pub fn loss(&self) -> String {
         // Tracepoints report much of it too.
         let how = if self.is_function() { "not seen, or less exactly," } else { "not seen" };
         format!("{how} without it: {}", self.shows)
     }
 
-    /// Whether something else reports, later, what its programs do not see: SIGCHLD, or the sweep.
+    /// Whether SIGCHLD or the sweep later reports the facts that its programs miss.
     pub fn is_backed_up(&self) -> bool {
         self.need == Need::Grouped(Group::Ends) || self.need == Need::Fallback(&[Group::Ends])
     }
 
-    /// Whether it runs whenever a process is reaped.
+    /// Whether it runs at every reap.
     pub fn is_about_reapings(&self) -> bool {
         ["release_task", "sched_process_free"].contains(&self.name)
     }
 
-    /// Whether its programs run at every fork and report refused ones alone: most runs that are left
-    /// out lose nothing, and which do is unknown.
+    /// Whether its programs run at every fork and report only refused ones. If the kernel skips such a program, usually
+    /// nothing is lost. We cannot know whether something is.
     pub fn is_only_source_of_refusals(&self) -> bool {
         ["kernel_clone", "alloc_pid"].contains(&self.name)
     }
 
-    /// The first of its programs, and the moment that the second makes up for, if there is one.
-    pub fn chances(&self) -> impl Iterator<Item = (&'static str, Option<Moment>)> + use<> {
+    /// Its programs. If a tracepoint has two programs, only the first, with its [`DoubleHook`]: the second replaces the
+    /// skipped runs of the first.
+    pub fn programs_to_count(&self) -> impl Iterator<Item = (&'static str, Option<DoubleHook>)> + use<> {
         let programs = self.programs;
-        let moment = programs.iter().find_map(|(_, program)| match *program {
-            names::PROGRAM_FORK_AGAIN => Some(Moment::Fork),
-            names::PROGRAM_EXEC_AGAIN => Some(Moment::Exec),
-            names::PROGRAM_EXIT_AGAIN => Some(Moment::Exit),
+        let double_hook = programs.iter().find_map(|(_, program)| match *program {
+            names::PROGRAM_FORK_AGAIN => Some(DoubleHook::Fork),
+            names::PROGRAM_EXEC_AGAIN => Some(DoubleHook::Exec),
+            names::PROGRAM_EXIT_AGAIN => Some(DoubleHook::Exit),
             _ => None,
         });
-        let most = if moment.is_some() { 1 } else { programs.len() };
-        programs.iter().take(most).map(move |(_, program)| (*program, moment))
+        let most = if double_hook.is_some() { 1 } else { programs.len() };
+        programs.iter().take(most).map(move |(_, program)| (*program, double_hook))
     }
 
-    /// Whether it is one of the function set.
+    /// Whether it belongs to the function set.
     pub fn is_function(&self) -> bool {
         matches!(self.need, Need::Function | Need::Grouped(_))
     }
 
-    /// Whether the live stream is not to run without it, where these hooks are asked for.
+    /// Whether the live stream must not start without it, if this set is requested.
     pub fn is_indispensable(&self, set: HookSet) -> bool {
         self.need == Need::Indispensable || (set == HookSet::Function && self.is_function())
     }
 
-    /// Whether it is a fallback, and the groups whose place it would take are complete.
-    pub fn is_spared(&self, incomplete: &[(Group, &'static str)]) -> bool {
+    /// Whether it is a fallback whose groups are all complete, so that it is not needed.
+    pub fn is_unneeded(&self, incomplete: &[(Group, &'static str)]) -> bool {
         let Need::Fallback(groups) = self.need else { return false };
         !incomplete.iter().any(|(group, _)| groups.contains(group))
     }
 
-    /// Why it is left out, where these hooks are asked for.
+    /// The reason why it is omitted if this set is requested; `None` if it is not.
     pub fn left_out(
         &self,
         set: HookSet,
@@ -137,13 +138,14 @@ impl Hook {
         without_syscall_hooks.filter(|_| self.name == SYSCALL_HOOK)
     }
 
-    /// The number of its attach point in BTF, if that is what the programs rely on.
+    /// Returns the number of its attach point in BTF, if the prototype is the expected one.
     pub fn find(&self, points: &AttachPoints<'_>) -> Result<u32, Drift> {
         let (id, found) = points.get(self).map_err(|error| match error {
             BtfError::NoType(_) => Drift::Missing,
             error => Drift::Unreadable(error),
         })?;
-        // A tracepoint may have more arguments than are read; the result of a function stands right after its own.
+        // A tracepoint may have more arguments than the programs read. A function may not: its result comes right after
+        // its arguments.
         let fits = if self.is_function() {
             found == self.prototype
         } else {
@@ -157,26 +159,26 @@ impl Hook {
     }
 }
 
-/// Why a hook is not what the programs rely on.
+/// Why a hook's attach point is not what the programs rely on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Drift {
-    /// This kernel has none, or no BTF for it.
+    /// This kernel does not have it, or has no BTF for it.
     #[error("this kernel has no such function or tracepoint")]
     Missing,
     /// It has another prototype.
-    #[error("this kernel has it as {found}, the program knows {expected}")]
+    #[error("its prototype is {found} in this kernel, the program expects {expected}")]
     Prototype {
         /// The prototype that the programs rely on.
         expected: String,
-        /// The facts of BTF.
+        /// The prototype in BTF.
         found: String,
     },
-    /// BTF is damaged there.
+    /// BTF is damaged at this point.
     #[error(transparent)]
     Unreadable(BtfError),
 }
 
-/// The facts of BTF about all hooks' attach points.
+/// Facts in BTF about the attach points of all hooks.
 #[derive(Debug)]
 pub struct AttachPoints<'a> {
     btf: &'a Btf<'a>,
@@ -184,14 +186,14 @@ pub struct AttachPoints<'a> {
 }
 
 impl<'a> AttachPoints<'a> {
-    /// Finds those of `hooks`.
+    /// Finds the attach points of `hooks`.
     pub fn of(btf: &'a Btf<'a>, hooks: &[Hook]) -> Result<Self, BtfError> {
         let functions: Vec<&'static str> =
             hooks.iter().filter(|hook| hook.is_function()).map(|hook| hook.name).collect();
         Ok(Self { btf, functions: btf.functions(&functions)? })
     }
 
-    /// The number of a hook's attach point, and its prototype.
+    /// Returns the number of a hook's attach point and its prototype.
     pub fn get(&self, hook: &Hook) -> Result<(u32, Prototype<'a>), BtfError> {
         if hook.is_function() {
             self.functions.get(hook.name).cloned().ok_or_else(|| BtfError::NoType(hook.name.to_owned()))
@@ -201,7 +203,7 @@ impl<'a> AttachPoints<'a> {
     }
 }
 
-/// The groups that are not complete, each with a hook that it lacks.
+/// Returns the incomplete groups, each with a hook that is off.
 pub fn incomplete(forms: &[(Hook, HookForm)]) -> Vec<(Group, &'static str)> {
     let lacks = |group: &Group| {
         let mut members = forms.iter().filter(|(hook, _)| hook.need == Need::Grouped(*group));
@@ -211,28 +213,28 @@ pub fn incomplete(forms: &[(Hook, HookForm)]) -> Vec<(Group, &'static str)> {
     [Group::Ends, Group::Creation, Group::Setns].iter().filter_map(lacks).collect()
 }
 
-/// Why a hook is off whose group lacks another.
+/// The reason why a hook is off if another hook of its group is off.
 pub fn only_together_with(missing: &str) -> String {
     format!("hooked only together with {missing}")
 }
 
-/// All hooks, for a kernel of this layout, in the order in which they are attached: those that end something come
-/// first, so that nothing that is seen to begin ends unseen while the rest is being attached; a fallback comes after
-/// the groups whose place it takes, and what begins things is last.
+/// All hooks for a kernel with this layout, in the order of attaching. Hooks that report ends come first, so that an
+/// object whose beginning we report cannot end unreported while other hooks are still being attached. Fallbacks come
+/// after their groups. Hooks that report beginnings come last.
 pub fn all(layout: &Layout) -> Vec<Hook> {
     const TASK: Value<'static> = Value::Pointer("task_struct");
     const NS: Value<'static> = Value::Pointer("pid_namespace");
     const NUMBER: Value<'static> = Value::Number;
-    let exit: &[_] = match (layout.exit_has_group_dead, layout.second_chances()) {
+    let exit: &[_] = match (layout.exit_has_group_dead, layout.has_second_programs()) {
         (true, true) => {
             &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD), (At::TpBtf, names::PROGRAM_EXIT_AGAIN)]
         }
         (true, false) => &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD)],
         (false, _) => &[(At::TpBtf, names::PROGRAM_EXIT_LIVE)],
     };
-    // Where the kernel can leave a program out, each of the busy ones is followed by a second.
+    // If the kernel can skip a program, a second one follows each of the busy ones.
     let twice = |both: &'static [(At, &'static str)]| {
-        if layout.second_chances() { both } else { &both[..1] }
+        if layout.has_second_programs() { both } else { &both[..1] }
     };
     let hook = |name, programs, need, arguments: &[_], returns, shows| Hook {
         name,
@@ -251,7 +253,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             Need::Grouped(Group::Ends),
             &[TASK],
             Value::Nothing,
-            "when exactly a zombie was reaped",
+            "the exact time at which a zombie was reaped",
         ),
         hook(
             "zap_pid_ns_processes",
@@ -259,7 +261,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             Need::Grouped(Group::Ends),
             &[NS],
             Value::Nothing,
-            "when exactly a teardown began and ended, with or without a SIGCHLD",
+            "the exact start and end of a teardown, with or without a SIGCHLD",
         ),
         tracepoint(
             "sched_process_free",
@@ -281,7 +283,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             &[(At::TpBtf, names::PROGRAM_SIGNAL)],
             Need::Useful,
             &[NUMBER, Value::Pointer("kernel_siginfo"), TASK, NUMBER, NUMBER],
-            "init.signal, namespace.teardown, who killed an init",
+            "init.signal, namespace.teardown, the process that killed an init",
         ),
         tracepoint(
             "sched_process_exit",
@@ -303,7 +305,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             Need::Function,
             &[NS, NUMBER],
             NUMBER,
-            "which command reboot(2) was called with inside",
+            "the command of a reboot(2) inside",
         ),
         tracepoint(
             "sched_process_exec",
@@ -377,29 +379,29 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
     ]
 }
 
-/// The name of the hook on system calls, which `--no-syscall-hooks` leaves out.
+/// Name of the hook on system calls. `--no-syscall-hooks` leaves it out.
 pub const SYSCALL_HOOK: &str = "sys_exit";
 
-/// Which hooks to use.
+/// The set of hooks to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HookSet {
-    /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
+    /// For each hook what this kernel accepts: functions first, tracepoints for the rest.
     #[default]
     Auto,
-    /// Functions for all that they can report; end with exit code 4 where this kernel refuses one.
+    /// Functions for everything that they can report. Exits with code 4 if this kernel refuses one.
     Function,
-    /// Tracepoints alone.
+    /// Only tracepoints.
     Tracepoint,
 }
 
-/// How a hook runs.
+/// The form in which a hook runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookForm {
-    /// As these programs.
+    /// Runs as these programs.
     On(&'static [(At, &'static str)]),
-    /// Not at all: others see what it would.
+    /// Does not run: other hooks report the same.
     Unneeded,
-    /// Not at all.
+    /// Does not run, for this reason.
     Off(String),
 }
 
@@ -414,7 +416,7 @@ impl fmt::Display for HookForm {
                 }
                 Ok(())
             }
-            Self::Unneeded => f.write_str("off: not needed beside the function hooks"),
+            Self::Unneeded => f.write_str("off: not needed with the function hooks"),
             Self::Off(why) => write!(f, "off: {why}"),
         }
     }

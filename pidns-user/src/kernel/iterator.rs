@@ -1,4 +1,4 @@
-//! The kernel's task iterator: every process at once, as the kernel knows it.
+//! Reads all processes with the kernel's task iterator.
 
 use std::{
     collections::BTreeMap,
@@ -14,44 +14,45 @@ use pidns_ebpf::abi::{
 
 use super::{
     btf::{Btf, BtfError},
-    error::{LoadError, whole},
+    error::{LoadError, with_causes},
     fill_in::Object,
+    holders::HolderReader,
     kfuncs::Kfuncs,
     layout::SnapshotLayout,
     load::{check_privileges, loader_without_btf, raise_memlock, read_btf},
     namespace_part::namespace_of,
     object,
-    ties::TieReader,
 };
 
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Freezer, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
-    procfs::ties::Ties,
+    procfs::kernel_holders::KernelHolders,
     text::Name,
 };
 
-/// What the program of processes attaches to: `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct *task)`.
+/// Attach point of the program for processes: `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct
+/// *task)`.
 pub(super) const FUNCTION: &str = "bpf_iter_task";
-/// What the program of open files attaches to (5.8 and later): `int bpf_iter_task_file(struct bpf_iter_meta *meta, struct
-/// task_struct *task, u32 fd, struct file *file)`.
+/// Attach point of the program for open files (5.8 and later): `int bpf_iter_task_file(struct bpf_iter_meta *meta,
+/// struct task_struct *task, u32 fd, struct file *file)`.
 pub(super) const FILE_FUNCTION: &str = "bpf_iter_task_file";
 
-/// The iterators, loaded. They go when this is dropped.
+/// The loaded iterators. Dropping this unloads them.
 pub struct TaskIterator {
     ebpf: Ebpf,
-    /// Whether those that find what holds namespaces are loaded, or why they are not.
-    ties: Result<(), String>,
+    /// Whether the iterators that find holders of namespaces are loaded, or why not.
+    holders: Result<(), String>,
 }
 
 impl TaskIterator {
-    /// Loads the one of processes.
+    /// Loads only the iterator of processes.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_all(false)
     }
 
-    /// Loads those that find what holds namespaces, too, where the kernel takes them.
-    pub fn load_with_ties() -> Result<Self, LoadError> {
+    /// Also loads the iterators that find holders of namespaces, if the kernel accepts them.
+    pub fn load_with_holders() -> Result<Self, LoadError> {
         Self::load_all(true)
     }
 
@@ -67,13 +68,13 @@ impl TaskIterator {
         let probe_numbers = (symbols::PROBE_NUMBERS, u32::from(layout.probe_numbers));
         let numbers = layout.offsets.iter().copied().chain([probe_numbers]);
         let object = Object::with(object::SNAPSHOT, Kfuncs::default(), numbers);
-        let ties = Err("they were not asked for".to_owned());
-        let mut iterators = Self { ebpf: loader.load(object.bytes())?, ties };
+        let holders = Err("they were not requested".to_owned());
+        let mut iterators = Self { ebpf: loader.load(object.bytes())?, holders };
         iterators.load_one(names::PROGRAM_SNAPSHOT, "task", &attach_points)?;
         if with_ties {
-            iterators.ties = if !has_files {
+            iterators.holders = if !has_files {
                 Err("this kernel has no iterator of open files".to_owned())
-            } else if !layout.has_ties() {
+            } else if !layout.has_holders() {
                 Err("the kernel's structures are not known".to_owned())
             } else {
                 let tasks = iterators.load_one(names::PROGRAM_TASK_TIES, "task", &attach_points);
@@ -94,13 +95,13 @@ impl TaskIterator {
         program.try_into().map_err(|error| refused(&error))
     }
 
-    /// Whether what holds namespaces can be read, or why not.
-    pub fn ties(&self) -> Result<(), &str> {
-        self.ties.as_ref().copied().map_err(String::as_str)
+    /// Whether holders of namespaces can be read, or why not.
+    pub fn holders_loaded(&self) -> Result<(), &str> {
+        self.holders.as_ref().copied().map_err(String::as_str)
     }
 
-    /// Reads the records of all processes that this process's PID namespace can see: `abi::snapshot` decodes them. Again
-    /// and again, as often as it is called. `between` is called every few hundred processes.
+    /// Reads the records of all processes that this process's PID namespace can see; `abi::snapshot` decodes them. It
+    /// can be called repeatedly. It calls `between` every few hundred processes.
     pub fn read(&mut self, between: &mut dyn FnMut()) -> Result<Vec<u8>, LoadError> {
         let mut records = Vec::with_capacity(64 << 10);
         self.run(names::PROGRAM_SNAPSHOT, between, |bytes| {
@@ -110,18 +111,23 @@ impl TaskIterator {
         Ok(records)
     }
 
-    /// Reads what holds namespaces, of the processes of this snapshot. `between` as above.
-    pub fn read_ties(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> Result<Ties, LoadError> {
-        self.ties().map_err(|why| LoadError::Iterator(why.to_owned()))?;
-        let mut reader = TieReader::new(HostPid(std::process::id()), snapshot);
-        // Files are reported for the processes that the other one has found.
+    /// Reads the holders of namespaces among the processes of this snapshot. `between` as above.
+    pub fn read_holders(
+        &mut self,
+        snapshot: &Snapshot,
+        between: &mut dyn FnMut(),
+    ) -> Result<KernelHolders, LoadError> {
+        self.holders_loaded().map_err(|why| LoadError::Iterator(why.to_owned()))?;
+        let mut reader = HolderReader::new(HostPid(std::process::id()), snapshot);
+        // The second program reports files only for processes that the first one found.
         for program in [names::PROGRAM_TASK_TIES, names::PROGRAM_FILE_TIES] {
             self.run(program, between, |bytes| reader.take(bytes).map_err(|error| damaged(&error)))?;
         }
         reader.finish().map_err(|error| damaged(&error))
     }
 
-    /// Runs a program over all there is, and hands on what it writes as it comes: there can be much more of it than of processes.
+    /// Runs a program over all tasks or files. It passes on each piece of output at once, because there can be very
+    /// many files.
     fn run(
         &mut self,
         program: &str,
@@ -138,7 +144,8 @@ impl TaskIterator {
             match file.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => take(buffer.get(..count).unwrap_or_default())?,
-                // EAGAIN: of a million files no program has written anything, or it wants to see a task once more. It goes on there.
+                // EAGAIN: the program wrote nothing for a million files, or wants to see a task again. Reading
+                // continues there.
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(LoadError::Iterator(format!("read it: {error}"))),
             }
@@ -147,16 +154,16 @@ impl TaskIterator {
     }
 }
 
-/// The facts that the kernel's BTF must have.
+/// The facts that the iterators need from BTF.
 struct LookedUp {
     layout: SnapshotLayout,
-    /// What the programs attach to.
+    /// BTF with the attach points of the programs.
     attach_points: aya::Btf,
-    /// Whether the iterator of open files is among that.
+    /// Whether `attach_points` has the iterator of open files.
     has_files: bool,
 }
 
-/// Looks up the offsets, and what the programs attach to. No other part of BTF is read.
+/// Looks up the offsets and attach points. It reads no other part of BTF.
 fn look_up() -> Result<LookedUp, LoadError> {
     let bytes = read_btf()?;
     let mut names = SnapshotLayout::types();
@@ -174,14 +181,14 @@ fn look_up() -> Result<LookedUp, LoadError> {
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> LoadError {
-    LoadError::Iterator(whole(error))
+    LoadError::Iterator(with_causes(error))
 }
 
 fn damaged(error: &DecodeError) -> LoadError {
     LoadError::Iterator(error.to_string())
 }
 
-/// What the task iterator wrote, from `boot_ns` to `until`.
+/// Decodes a snapshot that the task iterator wrote between `boot_ns` and `until`.
 pub fn snapshot_of(boot_ns: BootNs, until: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeError> {
     let clock = SchedulerClock::of(until, bytes)?;
     let mut bytes = bytes;
@@ -207,14 +214,14 @@ pub fn snapshot_of(boot_ns: BootNs, until: BootNs, bytes: &[u8]) -> Result<Snaps
             subreaper,
             jobctl,
             reserved: _,
-            cgroups: _,
+            cgroups,
             last_arrival,
             last_ran,
         } = record;
         let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
         let pids: Vec<u32> = process.pids().collect();
         if pids.contains(&0) || ns_inum == 0 {
-            // The machine's idle task, or one that is just being reaped and has lost its PIDs.
+            // The machine's idle task, or a task that is being reaped and has lost its PIDs.
             continue;
         }
         let namespace = namespaces.entry(NsInum(ns.inum)).or_insert_with(|| namespace_of(&ns));
@@ -245,18 +252,21 @@ pub fn snapshot_of(boot_ns: BootNs, until: BootNs, bytes: &[u8]) -> Result<Snaps
             },
             cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
             cgroup: None,
+            cgroup_set: (cgroups != 0).then_some(cgroups),
             zombie_since_boot_ns: last_ran.filter(|_| is_zombie),
             last_ran_boot_ns: last_ran.filter(|_| exiting),
+            wchan: None,
             container: None,
         };
         if process.is_init() && !process.is_zombie() {
-            // While it waits for the others to go, the kernel's record of the namespace does not lead to it any more.
+            // An exiting init that waits for its members can no longer be found from the kernel's record of the
+            // namespace.
             namespace.born_boot_ns = process.start_boot_ns;
         }
         namespace.dying |= ns_dying != 0 || (process.is_init() && process.exiting);
         processes.push(process);
     }
-    // Parents without a process of their own.
+    // Parents without processes of their own.
     let parents = namespaces.values().filter_map(|ns| Some((ns.parent?, ns.level.checked_sub(1)?)));
     for (inum, level) in parents.collect::<Vec<_>>() {
         namespaces.entry(inum).or_insert_with(|| SnapshotNamespace::bare(inum, level));
@@ -265,12 +275,12 @@ pub fn snapshot_of(boot_ns: BootNs, until: BootNs, bytes: &[u8]) -> Result<Snaps
     Ok(Snapshot { processes, namespaces, ..Snapshot::empty(SnapshotSource::Iterator, boot_ns) })
 }
 
-/// The clock by which the scheduler dates tasks (`rq_clock()`, kernel/sched/sched.h): its zero is about the boot, it stands still
-/// while the machine is suspended, and no program can read it.
+/// The clock by which the scheduler dates tasks (`rq_clock()`, kernel/sched/sched.h). It starts about at boot, stands
+/// still while the machine is suspended, and no program can read it.
 #[derive(Clone, Copy, Debug)]
 struct SchedulerClock {
-    /// The latest time that a task has. Some task came to a CPU a moment ago: the reader, for one. Where that moment is longer, what
-    /// is dated by it seems to be as much younger.
+    /// The latest time at which a task came to a CPU. It is assumed to be the time `until`, because at least the reader
+    /// came to a CPU just before that. The longer before it was, the later are the times derived from it.
     latest: u64,
     until: BootNs,
 }
@@ -286,24 +296,24 @@ impl SchedulerClock {
         Ok(Self { latest, until })
     }
 
-    /// When a thread stopped running that came to a CPU at `arrival` and ran for `ran` ns; `None` where this kernel does not report it.
-    /// (Real-time threads have run for longer since an earlier arrival: they seem to have ended a moment ago.)
+    /// When a thread stopped running, if it came to a CPU at `arrival` and ran for `ran` ns. `None` if this kernel does
+    /// not report that. (For real-time threads `ran` begins at an earlier arrival, so the result is too late.)
     fn end_of_run(self, arrival: u64, ran: u64) -> Option<BootNs> {
         let ago = self.latest.checked_sub(arrival).filter(|_| arrival != 0)?;
         Some(self.until.saturating_sub(ago.saturating_sub(ran)))
     }
 }
 
-/// `TASK_FROZEN`, include/linux/sched.h (6.1 and later; before it was beyond all states).
+/// `TASK_FROZEN`, include/linux/sched.h (6.1 and later; earlier kernels had it above all other states).
 const FROZEN: u32 = 0x8000;
 
-/// What has frozen a task, of which this is the letter of its state.
+/// The freezer of a task, if it is frozen; `letter` is the letter of its state.
 ///
-/// In the refrigerator (kernel/freezer.c), of a v1 cgroup or of a suspended machine, only a thaw reaches it. A v2 cgroup asks each
-/// task to stop where it would take a signal, which SIGKILL still is (kernel/cgroup/freezer.c): one that sleeps otherwise (D) is not
-/// frozen before it wakes.
+/// A v1 cgroup or a suspending machine puts tasks into the refrigerator (kernel/freezer.c); then only a thaw wakes
+/// them. A v2 cgroup asks each task to stop where it would take a signal, and SIGKILL still works
+/// (kernel/cgroup/freezer.c). A task in uninterruptible sleep (D) freezes only after it wakes.
 fn frozen_by(state: u32, flags: u32, jobctl: u32, letter: char) -> Option<Freezer> {
-    /// Before 6.1 (include/linux/sched.h); a kernel thread's flag of this number means something else since.
+    /// Before 6.1 (include/linux/sched.h). Since then, this bit means something else for kernel threads.
     const PF_FROZEN: u32 = 0x0001_0000;
     const PF_KTHREAD: u32 = 0x0020_0000;
     /// `JOBCTL_TRAP_FREEZE`, include/linux/sched/jobctl.h.
@@ -317,23 +327,9 @@ fn frozen_by(state: u32, flags: u32, jobctl: u32, letter: char) -> Option<Freeze
     }
 }
 
-/// For each process that the task iterator wrote what stands for the cgroups that it is in: two of one number are in the same.
-pub fn cgroups_of(mut bytes: &[u8]) -> Result<Vec<(HostPid, u64)>, DecodeError> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let (process, rest) = decode_snapshot(bytes)?;
-        bytes = rest;
-        let SnapshotRecord { cgroups, process, .. } = process.record;
-        if cgroups != 0 {
-            found.push((HostPid(process.pid), cgroups));
-        }
-    }
-    Ok(found)
-}
-
 /// The letter that /proc shows for a task in this state (`task_state_index()`, include/linux/sched.h).
 fn letter(state: u32, exit_state: u32) -> char {
-    /// `TASK_REPORT`: the states that are distinguished.
+    /// `TASK_REPORT`: the states that /proc distinguishes.
     const REPORT: u32 = 0x7f;
     const UNINTERRUPTIBLE: u32 = 0x2;
     const NOLOAD: u32 = 0x400;
@@ -352,16 +348,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_ended_when_its_last_run_did() {
+    fn a_thread_ends_with_its_last_run() {
         let clock = SchedulerClock { latest: 900, until: BootNs(5_000) };
         assert_eq!(clock.end_of_run(800, 30), Some(BootNs(4_930)));
         assert_eq!(clock.end_of_run(900, 0), Some(BootNs(5_000)));
-        assert_eq!(clock.end_of_run(800, 300), Some(BootNs(5_000)), "it has not run into the future");
+        assert_eq!(clock.end_of_run(800, 300), Some(BootNs(5_000)), "a run cannot end in the future");
         assert_eq!(clock.end_of_run(0, 0), None);
     }
 
     #[test]
-    fn states_have_the_letters_of_proc() {
+    fn states_have_the_same_letters_as_in_proc() {
         let cases = [
             (0, 0, 'R'),
             (1, 0, 'S'),
@@ -373,7 +369,7 @@ mod tests {
             (0x80, 0x10, 'X'),
             (0x40, 0, 'P'),
             (0x8000, 0, 'D'),
-            // Freezable while it sleeps.
+            // Sleeps in a freezable way.
             (0x2001, 0, 'S'),
         ];
         for (state, exit_state, expected) in cases {
@@ -392,7 +388,7 @@ mod tests {
             (2, 0x0040_0000, 0, None),
             (0x2001, 0, TRAP_FREEZE, v2),
             (0x104, 0, TRAP_FREEZE, v2),
-            // Not yet: it does not take signals either.
+            // Not frozen yet: in these states it takes no signals either.
             (2, 0, TRAP_FREEZE, None),
             (0, 0, TRAP_FREEZE, None),
             (1, 0, 0, None),

@@ -1,17 +1,17 @@
-//! The kernel's functions that the object calls.
+//! The kernel functions that the object calls.
 
 use pidns_ebpf::abi::symbols::{IRQ_RESTORE, IRQ_SAVE, PREEMPT_DISABLE, PREEMPT_ENABLE};
 
 use super::btf::{Btf, BtfError, Prototype, Value};
 
-/// BTF numbers of two kfuncs, of which the second undoes what the first did.
+/// BTF numbers of two kfuncs. The second undoes the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub(super) first: u32,
     pub(super) second: u32,
 }
 
-/// The kfuncs that the object calls, as far as a kernel has them. A pair is there as a whole or not at all.
+/// The kfuncs that the object calls, if this kernel has them. A pair is complete or missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kfuncs {
     /// bpf_preempt_disable and bpf_preempt_enable (6.10 and later).
@@ -20,11 +20,11 @@ pub struct Kfuncs {
     pub irq: Option<Pair>,
 }
 
-/// Their names.
+/// Names of the kfuncs.
 pub const NAMES: [&str; 4] = [PREEMPT_DISABLE, PREEMPT_ENABLE, IRQ_SAVE, IRQ_RESTORE];
 
 impl Kfuncs {
-    /// Those of this kernel that take what the object passes.
+    /// Finds the kfuncs of this kernel that have the expected prototypes.
     pub fn find(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let found = btf.functions(&NAMES)?;
         let pair = |names: [&str; 2], arguments| {
@@ -40,7 +40,7 @@ impl Kfuncs {
         })
     }
 
-    /// Each that the object calls, with its BTF number if this kernel has it.
+    /// Each kfunc that the object calls, with its BTF number if this kernel has it.
     pub(super) fn numbers(self) -> [(&'static str, Option<u32>); 4] {
         let Self { preempt, irq } = self;
         [

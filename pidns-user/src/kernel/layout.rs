@@ -1,4 +1,4 @@
-//! The kernel's layout, resolved for the object: each offset that it needs, from BTF.
+//! Looks up in BTF the offsets and switches that the object needs.
 
 use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, SNAPSHOT_OFFSETS, SNAPSHOT_SHARED, Source};
 
@@ -7,40 +7,40 @@ use super::{
     kfuncs::Kfuncs,
 };
 
-/// Values of the object's offsets, and of the switches that depend on the kernel alone.
+/// Values of the object's offsets, and of the switches that depend only on the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Symbol and value.
     pub offsets: Vec<(&'static str, u32)>,
-    /// bpf_task_pt_regs is there (5.15 and later).
+    /// Whether the kernel has bpf_task_pt_regs (5.15 and later).
     pub have_task_pt_regs: bool,
     /// The kfuncs that keep a task on its CPU while a program runs.
     pub kfuncs: Kfuncs,
-    /// Tracepoints do not keep other tasks off their CPU (7.0 and later).
+    /// Whether tracepoints leave preemption on (7.0 and later).
     pub preemptible_tracepoints: bool,
-    /// `pid.numbers` has a stated length (5.10), so that the verifier takes no load past it.
+    /// Whether `pid.numbers` has a declared length (5.10). Then the verifier rejects loads beyond it.
     pub probe_numbers: bool,
-    /// sched_process_exit passes `group_dead` (6.16 and later).
+    /// Whether sched_process_exit passes `group_dead` (6.16 and later).
     pub exit_has_group_dead: bool,
 }
 
-/// What the object needs and this kernel's BTF lacks.
+/// Types and fields that the object needs and this kernel's BTF lacks.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Missing(pub Vec<BtfError>);
 
-/// What guards a tracepoint's programs where preemption is left on (`__DECLARE_TRACE`, include/linux/tracepoint.h); it
-/// came with that use.
+/// The guard of a tracepoint's programs if preemption stays on (`__DECLARE_TRACE`, include/linux/tracepoint.h). It was
+/// added together with that change.
 pub const TRACEPOINT_GUARD: &str = "srcu_fast_notrace";
 
 impl Layout {
-    /// Looks everything up; reports all that is missing at once.
+    /// Looks everything up. The error lists everything that is missing.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
         let (layout, missing) = Self::look_up(btf);
         if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
     }
 
-    /// Looks everything up: what there is, and all that is missing. Switches whose answer is missing are off.
+    /// Looks everything up. Returns what exists and what is missing. Switches without an answer are off.
     pub fn look_up(btf: &Btf<'_>) -> (Self, Vec<BtfError>) {
         let (offsets, mut missing) = look_up(btf, OFFSETS);
         let mut or_missing = |answer: Result<bool, BtfError>| {
@@ -71,40 +71,40 @@ impl Layout {
         (layout, missing)
     }
 
-    /// Whether the busy programs are each followed by a second one: where they can be left out, and only where they keep
-    /// other tasks away meanwhile, as both use the same memory.
-    pub fn second_chances(&self) -> bool {
+    /// Whether a second program follows each of the busy ones. It must if the kernel can skip the first. It may only if
+    /// the programs can disable preemption, because both use the same memory.
+    pub fn has_second_programs(&self) -> bool {
         self.preemptible_tracepoints && self.kfuncs.preempt.is_some()
     }
 
-    /// Whether this kernel has what the symbol stands for.
+    /// Whether this kernel has the type or field of this symbol.
     pub fn has(&self, symbol: &str) -> bool {
         has(&self.offsets, symbol)
     }
 }
 
-/// Whether the symbol is among these and stands for something.
+/// Whether the symbol is in the list and not absent.
 pub(super) fn has(offsets: &[(&'static str, u32)], symbol: &str) -> bool {
     offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
 }
 
-/// Values of the offsets of the snapshot's object.
+/// Values of the offsets of the snapshot object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotLayout {
     /// Symbol and value.
     pub offsets: Vec<(&'static str, u32)>,
-    /// As in [`Layout`].
+    /// The same as in [`Layout`].
     pub probe_numbers: bool,
 }
 
 impl SnapshotLayout {
-    /// What is looked up: the offsets that the object shares with the live stream's, and its own.
+    /// The offsets to look up: those shared with the live stream's object, and those only for snapshots.
     pub fn wanted() -> impl Iterator<Item = &'static Offset> {
         let shared = OFFSETS.iter().filter(|offset| SNAPSHOT_SHARED.contains(&offset.symbol));
         shared.chain(SNAPSHOT_OFFSETS)
     }
 
-    /// The names of the types that [`SnapshotLayout::resolve`] asks BTF for ([`Btf::parse_for`]).
+    /// Names of the types that [`SnapshotLayout::resolve`] looks up, for [`Btf::parse_for`].
     pub fn types() -> Vec<&'static str> {
         let types = Self::wanted().map(|offset| match offset.source {
             Source::Field(name, _)
@@ -118,13 +118,13 @@ impl SnapshotLayout {
         types
     }
 
-    /// Looks everything up; reports all that is missing at once.
+    /// Looks everything up. The error lists everything that is missing.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
         let (layout, missing) = Self::look_up(btf);
         if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
     }
 
-    /// Looks everything up: what there is, and all that is missing.
+    /// Looks everything up. Returns what exists, and everything that is missing.
     pub fn look_up(btf: &Btf<'_>) -> (Self, Vec<BtfError>) {
         let (offsets, mut missing) = look_up(btf, Self::wanted());
         let probe_numbers = needs_probing(btf).unwrap_or_else(|error| {
@@ -134,29 +134,29 @@ impl SnapshotLayout {
         (Self { offsets, probe_numbers }, missing)
     }
 
-    /// Whether this kernel has what the symbol stands for.
+    /// Whether this kernel has the type or field of this symbol.
     pub fn has(&self, symbol: &str) -> bool {
         has(&self.offsets, symbol)
     }
 
-    /// Whether it has all that the programs need which find what holds namespaces.
-    pub fn has_ties(&self) -> bool {
-        TIES.iter().all(|symbol| self.has(symbol)) && KINDS.iter().any(|symbol| self.has(symbol))
+    /// Whether it has all offsets of the programs that find holders of namespaces.
+    pub fn has_holders(&self) -> bool {
+        HOLDERS.iter().all(|symbol| self.has(symbol)) && KINDS.iter().any(|symbol| self.has(symbol))
     }
 }
 
-/// What the programs need, of what is optional, to find roots of processes.
-pub(super) const TIES: &[&str] =
+/// Optional offsets that the programs need to find roots of processes.
+pub(super) const HOLDERS: &[&str] =
     &["TASK_FS", "FS_ROOT_MOUNT", "FS_ROOT_ENTRY", "NSPROXY_MOUNT_NS", "MOUNT_NS_NS"];
-/// Of what they need one, to distinguish a PID namespace from others.
+/// They need one of these to distinguish PID namespaces from others.
 pub(super) const KINDS: &[&str] = &["NS_COMMON_TYPE", "PROC_NS_TYPE"];
 
-/// Whether `pid.numbers` has a stated length.
+/// Whether `pid.numbers` has a declared length.
 fn needs_probing(btf: &Btf<'_>) -> Result<bool, BtfError> {
     btf.array_len("pid", "numbers").map(|len| len != 0)
 }
 
-/// The values of what this kernel has, and what it lacks although it is needed.
+/// Returns the values that this kernel has, and the required ones that it lacks.
 fn look_up<'o>(
     btf: &Btf<'_>,
     wanted: impl IntoIterator<Item = &'o Offset>,
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_offsets_are_in_both_lists() {
+    fn shared_offsets_exist() {
         for symbol in SNAPSHOT_SHARED {
             assert!(OFFSETS.iter().any(|offset| offset.symbol == *symbol), "{symbol}");
         }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_its_types_is_all_that_a_snapshot_needs() {
+    fn a_snapshot_needs_no_types_outside_its_index() {
         let bytes = std::fs::read(super::super::btf::PATH).expect("the running kernel has BTF");
         let all = Btf::parse(&bytes).expect("good BTF");
         let few = Btf::parse_for(&bytes, &SnapshotLayout::types()).expect("good BTF");

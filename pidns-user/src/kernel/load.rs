@@ -1,13 +1,13 @@
-//! Loading the object and attaching its programs.
+//! Loads the object and attaches its programs.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fs};
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, HashMap as BpfHashMap, MapError, RingBuf},
     util::nr_cpus,
 };
-use pidns_ebpf::abi::{names, namespace_counters::CPU_SLOTS, symbols};
+use pidns_ebpf::abi::{Kind, names, namespace_counters::CPU_SLOTS, symbols};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -29,34 +29,34 @@ use super::{
 };
 use crate::event::identity::{BootNs, HostPid, NsInum};
 
-/// What the kernel side is to do.
+/// Settings of the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of the ring buffer: a power of two, at least a page.
+    /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// Bit mask by record kind.
+    /// Wanted records: a bit mask by record kind.
     pub event_mask: u32,
-    /// Bit mask by level.
+    /// Wanted levels: a bit mask by level.
     pub level_mask: u64,
-    /// Namespaces to select, with what is below them; empty: all.
+    /// Namespaces to select, with all nested ones. Empty: all.
     pub namespaces: Vec<NsInum>,
-    /// Thread group ids to select; empty: all.
+    /// Thread group ids to select. Empty: all.
     pub pids: Vec<HostPid>,
-    /// Whether an exec carries its arguments.
+    /// Whether exec records carry the arguments.
     pub args: bool,
-    /// Which hooks to use.
+    /// The requested hooks.
     pub hooks: HookSet,
-    /// Why the hook on every system call is not to take the place of missing function hooks; `None`: it may.
+    /// Why the hook on all system calls must not replace missing function hooks. `None` if it may.
     pub without_syscall_hooks: Option<&'static str>,
-    /// Whether forks, execs and ends of processes are counted by namespace, and for how many namespaces there is room in the hash
-    /// map behind the slots. No record of them is sent then. `None`: nothing is counted.
+    /// If set, forks, execs and exits are counted by namespace and no records of them are sent. The number is the
+    /// capacity, in namespaces, of the hash map that is used when the slots are full.
     pub counting: Option<u32>,
-    /// aya-log's level; 0 is off.
+    /// Level of aya-log; 0 is off.
     pub log_level: u8,
 }
 
 impl Settings {
-    /// Everything, for trying out what the kernel allows.
+    /// All events, to try out what the kernel allows.
     pub fn everything() -> Self {
         Self {
             ring_bytes: DEFAULT_RING_BYTES,
@@ -73,62 +73,55 @@ impl Settings {
     }
 }
 
-/// Bytes of the ring buffer where nothing else is asked for: 4 MiB hold about 35,000 forks of containers.
+/// Default size of the ring buffer in bytes: 4 MiB hold about 35,000 forks of containers.
 pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
 
-/// The kernel side at work. It ends when this is dropped.
+/// The running kernel side. Dropping it ends it.
 pub struct Loaded {
     ebpf: Ebpf,
-    /// Each hook and the form it runs in.
+    /// Each hook, and the form in which it runs.
     pub hooks: Vec<(Hook, HookForm)>,
-    /// The hooks that its programs know: bits of [`names::attached`].
-    attached: u32,
     /// Its counters.
     pub stats: Stats,
-    /// What was counted by namespace, where that was asked for.
+    /// Counts by namespace, if requested.
     pub namespace_counters: Option<NamespaceCounterTable>,
-    /// What else can be read of it, where it counts.
+    /// Fill levels and costs, in counting mode.
     pub gauges: Option<Gauges>,
     /// Finds the ends that no hook reported.
     pub sweeper: Sweeper,
-    /// CLOCK_BOOTTIME before the first hook was in place, nanoseconds.
+    /// CLOCK_BOOTTIME before the first hook was attached, nanoseconds.
     pub began_boot_ns: BootNs,
-    /// CLOCK_BOOTTIME when the last one was, nanoseconds.
+    /// CLOCK_BOOTTIME after the last hook was attached, nanoseconds.
     pub observed_since_ns: BootNs,
 }
 
 impl Loaded {
-    /// Runs of our programs that the kernel left out, so far, but for those that something else makes up for.
+    /// Runs that the kernel has skipped so far. Hooks that are backed up by something else do not count.
     pub fn missed_runs(&self) -> MissedRuns {
         let mut missed = MissedRuns::default();
         let is_on = |form: &HookForm| matches!(form, HookForm::On(_));
         for (hook, _) in self.hooks.iter().filter(|(hook, form)| is_on(form) && !hook.is_backed_up()) {
-            for (program, moment) in hook.chances() {
+            for (program, double_hook) in hook.programs_to_count() {
                 let program = self.ebpf.program(program);
                 let runs =
                     program.and_then(|program| stats::missed_runs(program).ok().flatten()).unwrap_or(0);
                 if hook.is_only_source_of_refusals() {
                     missed.refusals += runs;
                 } else {
-                    missed.add(moment, runs);
+                    missed.add(double_hook, runs);
                 }
             }
         }
         missed
     }
 
-    /// Whether function hooks report reaps: the kernel side then keeps no zombies.
-    pub fn ends_by_function(&self) -> bool {
-        self.attached & names::attached::ENDS_BY_FUNCTION != 0
-    }
-
-    /// aya-log's reader for this object.
+    /// Creates aya-log's reader for this object.
     pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<aya_log::EbpfLogger<T>, aya_log::Error> {
         aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, logger)
     }
 
-    /// Takes the hooks away, the last first, so that each finds those that it depends on to its end. The counters stay
-    /// readable.
+    /// Detaches the hooks in reverse order, so that each works until the end with the hooks that it depends on. The
+    /// counters stay readable.
     pub fn detach(&mut self) {
         for (_, program) in self.hooks.iter().rev().flat_map(|(hook, _)| hook.programs.iter().rev()) {
             if let Some(program) = self.ebpf.program_mut(program) {
@@ -138,7 +131,7 @@ impl Loaded {
     }
 }
 
-/// The running kernel's BTF.
+/// Opens the running kernel's BTF.
 pub fn read_btf() -> Result<btf::File, LoadError> {
     btf::File::open(btf::PATH).map_err(LoadError::NoBtf)
 }
@@ -148,7 +141,7 @@ pub fn load(settings: &Settings) -> Result<(Loaded, RingReader, Waker), LoadErro
     load_with(settings, |_| {})
 }
 
-/// Like [`load`], but with the layout changed before: so a test takes the arms that only other kernels need.
+/// Like [`load`], but `change` may modify the layout first. Tests use it to reach code that only other kernels need.
 pub fn load_with(
     settings: &Settings,
     change: impl FnOnce(&mut Layout),
@@ -166,14 +159,14 @@ fn load_all(
         return Err(LoadError::NoObject);
     }
     raise_memlock();
-    // BTF comes and goes in megabytes.
-    memory::keep_little();
+    // BTF takes megabytes for a short time.
+    memory::limit_cached_memory();
     let bytes = read_btf()?;
     let btf = Btf::parse(&bytes)?;
     let mut layout = Layout::resolve(&btf)?;
     change(&mut layout);
     let (hooks, drifted, projected) = find_hooks(&btf, &layout, settings.counting.is_some())?;
-    // Megabytes, as aya's is: one after the other.
+    // BTF takes megabytes, and so does aya's. Free one before the other is parsed.
     drop(btf);
     drop(bytes);
     let attach_points = aya::Btf::parse(&projected, Endianness::default())
@@ -192,7 +185,7 @@ fn load_all(
         ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
     };
     let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
-    let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_ZOMBIES)?, take(&mut ebpf, names::MAP_DYING)?)?;
+    let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_DYING)?)?;
     let namespace_counters = if settings.counting.is_some() {
         let slots = take(&mut ebpf, names::MAP_NAMESPACE_COUNTERS)?;
         let more = take(&mut ebpf, names::MAP_MORE_NAMESPACE_COUNTERS)?;
@@ -214,36 +207,26 @@ fn load_all(
         without_syscall_hooks: settings.without_syscall_hooks,
         attached: &mut attached,
     };
-    let (hooks, attached) = plan.carry_out(ebpf.programs_mut())?;
+    let hooks = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
     if let Some(gauges) = &mut gauges {
         gauges.add_programs(&ebpf).map_err(io("read the programs"))?;
     }
-    // Mapped only now, when BTF is gone: both are the largest things in memory.
+    // Map the ring buffer only now: it and BTF are the largest things in memory, and BTF is freed.
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
     let (reader, waker) = RingReader::new(ring).map_err(io("create an event file"))?;
     let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
     since.set(0, observed_since_ns.0, 0)?;
-    // BTF was megabytes in small pieces; without this the allocator keeps them.
+    // BTF took megabytes in small pieces, which the allocator would otherwise keep.
     memory::trim();
     Ok((
-        Loaded {
-            ebpf,
-            hooks,
-            attached,
-            stats,
-            namespace_counters,
-            gauges,
-            sweeper,
-            began_boot_ns,
-            observed_since_ns,
-        },
+        Loaded { ebpf, hooks, stats, namespace_counters, gauges, sweeper, began_boot_ns, observed_since_ns },
         reader,
         waker,
     ))
 }
 
-/// Whether loading is allowed, as far as that can be known before.
+/// Checks whether loading is allowed, as far as that can be known in advance.
 pub fn check_privileges() -> Result<(), LoadError> {
     if namespace::is_initial_user() == Some(false) {
         return Err(LoadError::UserNamespace);
@@ -253,20 +236,20 @@ pub fn check_privileges() -> Result<(), LoadError> {
     if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege(missing)) }
 }
 
-/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map fails with the reason.
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. If it cannot be raised, creating a map reports why.
 pub(super) fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
-/// The hooks, those that this kernel lacks, and BTF that knows where the others are and nothing else.
-#[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
+/// Returns the hooks, those that this kernel lacks, and BTF that contains only the attach points of the others.
+#[expect(clippy::type_complexity, reason = "the caller destructures the three values at once")]
 fn find_hooks(
     btf: &Btf<'_>,
     layout: &Layout,
     counting: bool,
 ) -> Result<(Vec<Hook>, HashMap<&'static str, Drift>, Vec<u8>), LoadError> {
     let mut hooks = hooks::all(layout);
-    // Reapings follow from the ends that were counted, and the zombies that there are.
+    // Counting mode derives the number of reaps from exits and the existing zombies.
     hooks.retain(|hook| !(counting && hook.is_about_reapings()));
     let points = AttachPoints::of(btf, &hooks)?;
     let mut drifted = HashMap::new();
@@ -294,6 +277,9 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         log_level,
         hooks: _,
     } = settings;
+    // While counting, the exit hook sends the records of members that were killed because memory ran out, and no others.
+    let oom_kills = if counting.is_some() { 1 << Kind::ProcessExit as u32 } else { 0 };
+    let event_mask = event_mask | oom_kills;
     let switches = [
         (symbols::FILTER_NS, !namespaces.is_empty()),
         (symbols::FILTER_PIDS, !pids.is_empty()),
@@ -303,24 +289,27 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         (symbols::HAVE_TASK_PT_REGS, layout.have_task_pt_regs),
         (symbols::HAVE_PREEMPT_KFUNCS, layout.kfuncs.preempt.is_some()),
         (symbols::HAVE_IRQ_KFUNCS, layout.kfuncs.irq.is_some()),
-        (symbols::SECOND_CHANCE, layout.second_chances()),
+        (symbols::SECOND_PROGRAM, layout.has_second_programs()),
         (symbols::PROBE_NUMBERS, layout.probe_numbers),
     ];
     let switches = switches.map(|(name, is_on)| (name, u32::from(is_on)));
-    let numbers = layout.offsets.iter().copied().chain(switches).chain([(symbols::EVENT_MASK, *event_mask)]);
+    let numbers = layout.offsets.iter().copied().chain(switches).chain([(symbols::EVENT_MASK, event_mask)]);
     let object = Object::with(object::TRACE, layout.kfuncs, numbers);
     let mut loader = loader_without_btf();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);
-    if !layout.second_chances() {
+    if !layout.has_second_programs() {
         loader.map_max_entries(names::MAP_DONE, 1);
     }
-    // Where nothing is counted a map has one entry: it cannot have none.
+    // Without counting, each map has one entry, because it cannot have none.
     let (slots, more) = match counting {
         Some(more) => (possible_cpus()? * CPU_SLOTS, *more),
         None => (1, 1),
     };
     loader.map_max_entries(names::MAP_NAMESPACE_COUNTERS, slots);
+    if counting.is_none() {
+        loader.map_max_entries(names::MAP_PROCESS_NOTES, pid_max().div_ceil(names::NOTES_PER_PAGE));
+    }
     loader.map_max_entries(names::MAP_MORE_NAMESPACE_COUNTERS, more);
     if *log_level == 0 {
         loader.map_max_entries(names::MAP_LOG, page_size());
@@ -330,18 +319,25 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     Ok(loader.load(object.bytes())?)
 }
 
-/// An [`EbpfLoader`] that has not read the kernel's BTF, of which the object needs nothing (it has no CO-RE
-/// relocations).
+/// `kernel.pid_max`: one more than the largest thread group id. In another PID namespace than the initial one, pid_max can be that of
+/// this namespace, so the kernel's own bound is used (`PID_MAX_LIMIT`, include/linux/threads.h).
+fn pid_max() -> u32 {
+    const PID_MAX_LIMIT: u32 = 4 << 20;
+    let read = || fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok();
+    if namespace::is_initial() == Some(true) { read().unwrap_or(PID_MAX_LIMIT) } else { PID_MAX_LIMIT }
+}
+
+/// An [`EbpfLoader`] that has not read the kernel's BTF. The object does not need it: it has no CO-RE relocations.
 ///
-/// aya 0.14 reads and parses all of it in `EbpfLoader::new`, unasked: 25 ms and 20 MB, more than all else here
-/// together. Where it cannot open the file it does without. So for this one call no file can be opened: a
-/// program that loads has no other thread yet, and closing and using files goes on as ever.
+/// aya 0.14 always reads and parses the whole BTF in `EbpfLoader::new`: 25 ms and 20 MB, more than everything else here
+/// together. If it cannot open the file, it continues without BTF. So this forbids opening files during that one call.
+/// That is safe: a program that loads has no other thread yet, and open files stay usable.
 pub(super) fn loader_without_btf<'a>() -> EbpfLoader<'a> {
     let limit = getrlimit(Resource::Nofile);
     let closed = setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: limit.maximum }).is_ok();
     let mut loader = EbpfLoader::new();
     if closed {
-        // Back to what it was: raising the soft limit up to the hard one is always allowed.
+        // Restore the old limit: raising the soft limit up to the hard one is always allowed.
         let _ = setrlimit(Resource::Nofile, limit);
     }
     loader.btf(None);
@@ -353,7 +349,7 @@ fn possible_cpus() -> Result<u32, LoadError> {
     Ok(cpus as u32)
 }
 
-/// Bytes of a page, which a ring buffer has at least.
+/// Size of a page in bytes, the minimum for a ring buffer.
 pub fn page_size() -> u32 {
     rustix::param::page_size() as u32
 }

@@ -5,10 +5,10 @@ use log::{Log, Metadata, Record};
 
 use super::load::Loaded;
 
-/// Where a line of the log goes.
+/// Prints a line of the log.
 pub type PrintLine = fn(&dyn std::fmt::Display);
 
-/// Hands on each line as it is.
+/// Passes each line on unchanged.
 #[derive(Debug)]
 struct Lines(PrintLine);
 
@@ -24,16 +24,16 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Reads the log.
+/// Reader of the kernel side's log.
 pub struct KernelLog(EbpfLogger<Lines>);
 
 impl KernelLog {
-    /// The log of this object, each line of which is handed to `print`.
+    /// Opens the log of this object; each line goes to `print`.
     pub fn new(loaded: &mut Loaded, print: PrintLine) -> Result<Self, aya_log::Error> {
         loaded.logger(Lines(print)).map(Self)
     }
 
-    /// Hands on what has come since.
+    /// Passes on the lines since the last call.
     pub fn flush(&mut self) {
         self.0.flush();
     }

@@ -1,8 +1,8 @@
-//! How the C library's allocator keeps memory.
+//! Limits how much memory the C library's allocator keeps.
 
-/// Has large pieces go back to the kernel when they are freed, and threads share what they allocate from. (The allocator's own
-/// idea of large grows with what it has seen, and it gives each thread memory of its own.)
-pub fn keep_little() {
+/// Makes the allocator return large blocks to the kernel when they are freed, and makes threads share arenas. (By
+/// default, its threshold for large blocks grows with use, and each thread gets its own arena.)
+pub fn limit_cached_memory() {
     const LARGE: libc::c_int = 256 << 10;
     // SAFETY: mallopt has no preconditions.
     unsafe {
@@ -11,7 +11,7 @@ pub fn keep_little() {
     }
 }
 
-/// Gives back to the kernel what was freed.
+/// Returns freed memory to the kernel.
 pub fn trim() {
     // SAFETY: malloc_trim has no preconditions.
     unsafe { libc::malloc_trim(0) };

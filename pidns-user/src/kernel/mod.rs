@@ -1,4 +1,4 @@
-//! All that knows aya or the running kernel: BTF, loading and attaching, the ring buffer, counters.
+//! Everything that needs aya or the running kernel: BTF, loading and attaching, the ring buffer, counters.
 
 mod attach;
 pub mod btf;
@@ -10,6 +10,7 @@ pub mod error;
 pub mod extract;
 mod fill_in;
 pub mod gauges;
+mod holders;
 pub mod hooks;
 pub mod iterator;
 pub mod kfuncs;
@@ -25,20 +26,19 @@ pub mod ring;
 pub mod sandbox;
 pub mod stats;
 pub mod sweep;
-mod ties;
 pub mod zombies;
 
-/// The eBPF object, as pidns-user's build script left it.
+/// The eBPF objects that pidns-user's build script made.
 pub mod object {
-    /// The programs of the product.
+    /// The programs of the live stream.
     pub static TRACE: &[u8] =
         aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-trace-ebpf.embedded"));
 
-    /// The program of snapshots, in an object of its own: neither it nor the stream waits for the other's to load.
+    /// The programs for snapshots. They are a separate object, so that a command loads only the programs that it needs.
     pub static SNAPSHOT: &[u8] =
         aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-snapshot-ebpf.embedded"));
 
-    /// The programs that `cargo xtask bench` compares with.
+    /// The baseline programs of `cargo xtask bench`.
     #[cfg(feature = "test-tools")]
     pub static BENCH: &[u8] =
         aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-bench-ebpf.embedded"));

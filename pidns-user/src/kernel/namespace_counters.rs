@@ -1,8 +1,9 @@
-//! What the kernel side has counted of each namespace, read from memory that both share.
+//! Reads the kernel side's counters of each namespace, from memory that it shares with this process.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
+    mem::offset_of,
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicU64, Ordering},
@@ -16,19 +17,23 @@ use pidns_ebpf::abi::{
     names,
     namespace_counters::{
         CPU_SLOTS, Counted, CounterSlot, ExitReason, FIRST_SLOT, HOST_SLOT, NamespaceCounters, NamespaceId,
-        PROBES, SLOTS, TOGETHER_SLOT,
+        SHARED_SLOT,
     },
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Numbers of a slot: the namespace's id, its inode number, the counters.
+/// Size of a slot in words (u64).
 const SLOT_WORDS: usize = size_of::<CounterSlot>() / size_of::<u64>();
-/// Numbers before the counters.
-const KEY_WORDS: usize = size_of::<NamespaceId>() / size_of::<u64>();
-/// Exit reasons.
+/// Index of the namespace's address in a slot.
+const ADDRESS: usize = offset_of!(CounterSlot, address) / size_of::<u64>();
+/// Index of the counters in a slot.
+const COUNTERS: usize = offset_of!(CounterSlot, counters) / size_of::<u64>();
+/// Index of the namespace's id in a slot. Its inode number follows.
+const KEY: usize = offset_of!(CounterSlot, key) / size_of::<u64>();
+/// Number of exit reasons.
 pub const EXIT_REASONS: usize = ExitReason::ALL.len();
 
-/// What happened in a namespace since it was first met.
+/// Counts of a namespace since the kernel side first saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Processes forked into it.
@@ -37,9 +42,9 @@ pub struct Counts {
     pub execs: u64,
     /// Processes that ended, by [`ExitReason`].
     pub exits: [u64; EXIT_REASONS],
-    /// Threads created, first threads of processes left out.
+    /// Threads created, without the first thread of each process.
     pub threads_created: u64,
-    /// Threads ended that were not their process's last.
+    /// Threads ended, without the last thread of each process.
     pub threads_ended: u64,
 }
 
@@ -54,7 +59,7 @@ impl Counts {
         self.threads_ended += word(Counted::ThreadsEnded as usize);
     }
 
-    /// Adds what another has.
+    /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
         self.forks += other.forks;
         self.execs += other.execs;
@@ -63,7 +68,7 @@ impl Counts {
         self.threads_ended += other.threads_ended;
     }
 
-    /// What it has more than an earlier reading.
+    /// The increase since an earlier reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut exits = self.exits;
         exits.iter_mut().zip(earlier.exits).for_each(|(now, before)| *now = now.saturating_sub(before));
@@ -76,20 +81,20 @@ impl Counts {
         }
     }
 
-    /// Processes that ended, for whatever reason.
+    /// Processes that ended, for any reason.
     pub fn ended(&self) -> u64 {
         self.exits.iter().sum()
     }
 }
 
-/// A reading of all that was counted.
+/// A reading of all counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// The initial namespace.
     pub host: Counts,
-    /// Namespaces that found no place of their own, all of them together.
-    pub together: Counts,
-    /// Each of the others.
+    /// All namespaces for which there was no room, in one sum.
+    pub shared_slot: Counts,
+    /// Each other namespace.
     pub namespaces: HashMap<NamespaceId, Counts>,
 }
 
@@ -104,7 +109,7 @@ unsafe impl Pod for Key {}
 #[repr(transparent)]
 struct Row(NamespaceCounters);
 
-// SAFETY: u64s alone: any bytes are a value, and there is no padding.
+// SAFETY: it consists of u64s: any bytes are valid, and there is no padding.
 unsafe impl Pod for Row {}
 
 /// The kernel side's counters by namespace.
@@ -125,15 +130,15 @@ impl NamespaceCounterTable {
         Ok(Self { slots, cpus, more: PerCpuHashMap::try_from(more)? })
     }
 
-    /// Reads everything. What is counted meanwhile may be in it or not.
+    /// Reads all counters. Events that happen meanwhile may be included or not.
     ///
     /// # Errors
-    /// The hash map cannot be read: a part of a reading would be less than the one before it.
+    /// The hash map cannot be read. An incomplete reading could have lower counts than the previous one.
     pub fn read(&self) -> Result<Reading, CounterError> {
         let mut reading = Reading::default();
         for cpu in 0..self.cpus {
             self.slots.slot(cpu, HOST_SLOT).add_to(&mut reading.host);
-            self.slots.slot(cpu, TOGETHER_SLOT).add_to(&mut reading.together);
+            self.slots.slot(cpu, SHARED_SLOT).add_to(&mut reading.shared_slot);
             for slot in (FIRST_SLOT..CPU_SLOTS).map(|number| self.slots.slot(cpu, number)) {
                 if let Some(key) = slot.key() {
                     slot.add_to(reading.namespaces.entry(key).or_default());
@@ -147,35 +152,38 @@ impl NamespaceCounterTable {
         Ok(reading)
     }
 
-    /// Reads what was counted of a namespace that is gone, and frees its place.
+    /// Reads the counts of namespaces that are gone, and frees their slots. Reads all slots, even for one namespace.
     ///
     /// # Errors
-    /// The hash map cannot be read or written: nothing has changed.
-    pub fn take(&mut self, key: NamespaceId) -> Result<Counts, CounterError> {
-        let mut counts = Counts::default();
-        match self.more.get(&Key(key), 0) {
-            Ok(values) => {
-                self.more.remove(&Key(key))?;
-                add_rows(&values, &mut counts);
+    /// The hash map cannot be read or written. Then no slot was freed, but entries of the hash map may be removed.
+    pub fn take(
+        &mut self,
+        gone: &HashSet<NamespaceId>,
+    ) -> Result<HashMap<NamespaceId, Counts>, CounterError> {
+        let mut taken: HashMap<NamespaceId, Counts> = HashMap::new();
+        for key in gone {
+            match self.more.get(&Key(*key), 0) {
+                Ok(values) => {
+                    self.more.remove(&Key(*key))?;
+                    add_rows(&values, taken.entry(*key).or_default());
+                }
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error.into()),
         }
-        let first = key.first_slot();
         for cpu in 0..self.cpus {
-            for probe in 0..PROBES {
-                let slot = self.slots.slot(cpu, FIRST_SLOT + ((first + probe) & (SLOTS - 1)));
-                // It can have two: one from before another namespace gave its own back.
-                if slot.key() == Some(key) {
-                    slot.add_to(&mut counts);
+            for slot in (FIRST_SLOT..CPU_SLOTS).map(|number| self.slots.slot(cpu, number)) {
+                // A namespace can have two slots on a CPU, if one that it finds earlier was freed meanwhile.
+                if let Some(key) = slot.key().filter(|key| gone.contains(key)) {
+                    slot.add_to(taken.entry(key).or_default());
                     slot.free();
                 }
             }
         }
-        Ok(counts)
+        Ok(taken)
     }
 
-    /// Slots in use on the CPU that has most of them in use.
+    /// Number of slots in use on the CPU with the most in use.
     pub fn slots_in_use(&self) -> u64 {
         let in_use = |cpu| {
             (FIRST_SLOT..CPU_SLOTS).filter(|&number| self.slots.slot(cpu, number).key().is_some()).count()
@@ -183,7 +191,7 @@ impl NamespaceCounterTable {
         (0..self.cpus).map(in_use).max().unwrap_or(0) as u64
     }
 
-    /// Namespaces that found no slot, and are in the hash map.
+    /// Number of namespaces in the hash map, because no slot was free.
     pub fn in_hash_map(&self) -> usize {
         self.more.keys().filter_map(Result::ok).count()
     }
@@ -198,7 +206,7 @@ fn add_rows(values: &PerCpuValues<Row>, counts: &mut Counts) {
 /// Why the counters cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CounterError {
-    /// A map is not what it should be.
+    /// A map cannot be used or read.
     #[error(transparent)]
     Bpf(#[from] MapError),
     /// The array cannot be mapped into memory.
@@ -206,7 +214,7 @@ pub enum CounterError {
     Map(io::Error),
 }
 
-/// The array, in this process's memory.
+/// The array of slots, mapped into this process's memory.
 struct Mapping {
     address: NonNull<AtomicU64>,
     words: usize,
@@ -214,12 +222,12 @@ struct Mapping {
     _array: MapData,
 }
 
-// SAFETY: memory that is shared with the kernel, of which every word is read and written as an atomic.
+// SAFETY: the memory is shared with the kernel, and every word is read and written as an atomic.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
     fn of(array: MapData, words: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, of an array that is mapped as a whole (BPF_F_MMAPABLE); the kernel keeps it for as long as it
+        // SAFETY: this creates a new mapping of the whole array (BPF_F_MMAPABLE). The kernel keeps the array while it
         // is mapped.
         let address = unsafe {
             mmap(
@@ -236,7 +244,7 @@ impl Mapping {
     }
 
     fn slot(&self, cpu: u32, number: u32) -> Slot<'_> {
-        // SAFETY: so many words are mapped, aligned to a page, for as long as `self` is there.
+        // SAFETY: this number of words is mapped, aligned to a page, while `self` exists.
         let words = unsafe { slice::from_raw_parts(self.address.as_ptr(), self.words) };
         let first = (cpu * CPU_SLOTS + number) as usize * SLOT_WORDS;
         Slot(&words[first..first + SLOT_WORDS])
@@ -245,29 +253,30 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: what was mapped; nothing of it is borrowed any more.
+        // SAFETY: `of` made this mapping with this length; no reference to it outlives self.
         let _ = unsafe { munmap(self.address.as_ptr().cast(), self.words * size_of::<u64>()) };
     }
 }
 
-/// The numbers of a [`CounterSlot`].
+/// A [`CounterSlot`] in the shared memory, as 64-bit numbers.
 struct Slot<'a>(&'a [AtomicU64]);
 
 impl Slot<'_> {
-    /// Whose it is. The kernel side writes the id last.
+    /// The namespace of the slot; `None` if the slot is free. The kernel side writes the address last.
     fn key(&self) -> Option<NamespaceId> {
-        let id = self.0[0].load(Ordering::Acquire);
-        let inum = self.0[1].load(Ordering::Relaxed).to_ne_bytes();
+        let address = self.0[ADDRESS].load(Ordering::Acquire);
+        let inum = self.0[KEY + 1].load(Ordering::Relaxed).to_ne_bytes();
         let inum = u32::from_ne_bytes([inum[0], inum[1], inum[2], inum[3]]);
-        (id != 0).then_some(NamespaceId { id, inum, reserved: 0 })
+        let id = self.0[KEY].load(Ordering::Relaxed);
+        (address != 0).then_some(NamespaceId { id, inum, reserved: 0 })
     }
 
     fn add_to(&self, counts: &mut Counts) {
-        counts.add_words(|word| self.0[KEY_WORDS + word].load(Ordering::Relaxed));
+        counts.add_words(|word| self.0[COUNTERS + word].load(Ordering::Relaxed));
     }
 
-    /// Gives it back: the kernel side may take it for another namespace, and sets its counters to 0 then.
+    /// Frees the slot. The kernel side may then use it for another namespace, and sets its counters to 0.
     fn free(&self) {
-        self.0[0].store(0, Ordering::Release);
+        self.0[ADDRESS].store(0, Ordering::Release);
     }
 }

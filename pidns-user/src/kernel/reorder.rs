@@ -1,44 +1,44 @@
-//! Records put in the order of their times.
+//! Sorts records by time.
 //!
-//! A record gets its time just before its place in the ring, so that two of different CPUs can stand there in the
-//! other order. The youngest of a batch wait for the next one.
+//! A record gets its time just before its place in the ring, so two records of different CPUs can have the wrong order
+//! there. The newest records of a batch therefore wait for the next batch.
 
-/// Most memory that is kept for what comes next, bytes.
+/// Memory that is kept for later batches, in bytes.
 const KEPT: usize = 8 << 20;
 
-/// Records by time, in one piece of memory.
+/// Records by time, in one block of memory.
 #[derive(Debug, Default)]
 pub struct Reorder {
-    /// One after the other.
+    /// The records, one after the other.
     bytes: Vec<u8>,
-    /// (time, place in `bytes`, length). Equal times keep the order in which they came.
+    /// (time, offset in `bytes`, length). Records with the same time keep the order in which they came.
     order: Vec<(u64, u32, u32)>,
     spare: Vec<u8>,
 }
 
 impl Reorder {
-    /// Takes a record that happened at this time.
+    /// Adds a record with this time.
     pub fn push(&mut self, boot_ns: u64, record: &[u8]) {
         self.order.push((boot_ns, self.bytes.len() as u32, record.len() as u32));
         self.bytes.extend_from_slice(record);
     }
 
-    /// Bytes that wait.
+    /// Total size of the waiting records in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no record waits.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// The time of the youngest that waits.
+    /// Time of the newest waiting record.
     pub fn newest(&self) -> Option<u64> {
         self.order.iter().map(|&(boot_ns, ..)| boot_ns).max()
     }
 
-    /// Hands over, oldest first, those that happened at `ripe` or before.
+    /// Passes on the records with time `ripe` or earlier, oldest first.
     pub fn release(&mut self, ripe: u64, mut each: impl FnMut(&[u8])) {
         self.order.sort_unstable();
         let count = self.order.partition_point(|&(boot_ns, ..)| boot_ns <= ripe);
@@ -54,7 +54,7 @@ impl Reorder {
         }
         std::mem::swap(&mut self.bytes, &mut self.spare);
         if self.spare.capacity() > KEPT {
-            // A backlog has gone.
+            // A backlog is gone.
             self.spare = Vec::new();
             self.bytes.shrink_to(KEPT);
             self.order.shrink_to(KEPT / size_of::<(u64, u32, u32)>());
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_young_wait_and_equals_keep_their_order() {
+    fn new_records_wait_and_equal_times_keep_their_order() {
         let mut reorder = Reorder::default();
         for (time, name) in [(5, "e"), (3, "c"), (9, "i"), (3, "d")] {
             reorder.push(time, name.as_bytes());
@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_doubled_or_out_of_order(
+        fn records_are_never_lost_doubled_or_out_of_order(
             batches in proptest::collection::vec(proptest::collection::vec((0u64..50, 0usize..20), 0..30), 1..8),
         ) {
             let mut reorder = Reorder::default();
@@ -104,7 +104,7 @@ mod tests {
                     reorder.push(base + time, &record);
                     came.push(record);
                 }
-                // What is to come is never older than what has been released.
+                // Later records are never older than those already released.
                 base += 25;
                 reorder.release(base - 1, |record| went.push(record.to_vec()));
             }

@@ -1,9 +1,9 @@
-//! The ring buffer's reading end.
+//! Reads the ring buffer.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -17,36 +17,41 @@ use super::clock::boottime_ns;
 use crate::event::identity::BootNs;
 use crate::kernel::reorder::Reorder;
 
-/// How long a record waits for an older one that stands behind it in the ring.
+/// A record waits this long, because an older one may be behind it in the ring.
 const REORDER_WINDOW: Duration = Duration::from_millis(2);
-/// How often the ring is read without a wake-up: records of processes cause none.
+/// Without a wake-up, the ring is read at this interval. Records of processes wake no reader.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a wake-up waits for more: one wake-up then serves all that happens meanwhile.
+/// The same while no record has come for [`IDLE_AFTER`], so that an idle host has less work. The ring has room for what
+/// a storm of forks sends in this time.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// A woken reader waits this long before it reads, so that one wake-up serves all records of that time.
 const GATHER: Duration = Duration::from_millis(4);
-/// Most bytes of a batch, so that memory stays bounded while events keep coming.
+/// Size at which a batch ends, in bytes: memory stays bounded while events keep coming.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// Most bytes of records that are held while a snapshot is taken: 2 million forks on the host.
+/// Maximum size in bytes of the records that are held while a snapshot is taken. It is enough for 2 million forks on
+/// the host.
 const HELD_BYTES: usize = 256 << 20;
 
-/// Records that are handed over between two reads of the ring, where there are many.
+/// Number of records of a large batch that are passed on before the ring is read again.
 const RELEASED_BETWEEN: u64 = 4_096;
 
-/// Wakes a [`RingReader`] that waits, from another thread.
+/// Wakes a waiting [`RingReader`] from another thread.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
 impl Waker {
-    /// Wakes the reader; its [`RingReader::wait`] returns at once from then on.
+    /// Wakes the reader. From then on, its [`RingReader::wait`] returns at once.
     pub fn wake(&self) -> io::Result<()> {
         rustix::io::write(&self.0, &1u64.to_ne_bytes())?;
         Ok(())
     }
 
-    /// The event file that wakes the reader when it is written to.
+    /// Returns the event file; writing to it wakes the reader.
     ///
     /// # Errors
-    /// No descriptor is left.
+    /// No file descriptor is left.
     pub fn event_file(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
     }
@@ -57,14 +62,16 @@ pub struct RingReader {
     ring: RingBuf<MapData>,
     wake: OwnedFd,
     waiting: Reorder,
-    /// Records that came while others were handed over.
+    /// Records that arrived while others were passed on.
     late: Reorder,
     received: u64,
+    /// When a record last came.
+    received_at: Instant,
     malformed: u64,
 }
 
 impl RingReader {
-    /// A reader of `ring`, and what wakes it.
+    /// Creates a reader of `ring`, and its waker.
     pub fn new(ring: RingBuf<MapData>) -> io::Result<(Self, Waker)> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let waker = Waker(wake.try_clone()?);
@@ -74,24 +81,31 @@ impl RingReader {
             waiting: Reorder::default(),
             late: Reorder::default(),
             received: 0,
+            received_at: Instant::now(),
             malformed: 0,
         };
         Ok((reader, waker))
     }
 
-    /// Records taken from the ring.
+    /// Number of records taken from the ring.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Records that could not be decoded: a fault of this program, counted rather than hidden.
+    /// Number of records that could not be decoded. Each is a fault of this program.
     pub fn malformed(&self) -> u64 {
         self.malformed
     }
 
     /// Waits for records, at most `limit`, or until another thread calls [`Waker::wake`].
     pub fn wait(&self, limit: Duration) -> io::Result<()> {
-        let limit = limit.min(if self.waiting.is_empty() { POLL_INTERVAL } else { REORDER_WINDOW });
+        let limit = limit.min(if !self.waiting.is_empty() {
+            REORDER_WINDOW
+        } else if self.received_at.elapsed() < IDLE_AFTER {
+            POLL_INTERVAL
+        } else {
+            IDLE_POLL_INTERVAL
+        });
         let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
         let mut fds = [PollFd::new(&self.ring, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
         match poll(&mut fds, Some(&timeout)) {
@@ -99,7 +113,8 @@ impl RingReader {
             Err(error) => Err(error.into()),
             Ok(_) if !fds[1].revents().is_empty() => Ok(()),
             Ok(_) => {
-                // A sleep that Ctrl-C can end: the next wake-up costs the kernel something at each event.
+                // Poll only the event file, so that Ctrl-C ends the wait. If the ring were polled too, each record
+                // would cost the kernel a wake-up.
                 let gather = Timespec::try_from(GATHER).map_err(io::Error::other)?;
                 let mut wake = [PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
                 let _ = poll(&mut wake, Some(&gather));
@@ -108,36 +123,42 @@ impl RingReader {
         }
     }
 
-    /// Hands over what is in the ring, oldest first, but for the youngest. Returns whether there may be more.
+    /// Passes on the records in the ring, oldest first, except the newest. Returns whether there may be more.
     pub fn drain(&mut self, each: impl FnMut(Header, Record<'_>)) -> bool {
-        // Before the ring is read: what enters it from here on is younger.
+        // Take the time before reading the ring: records that enter later are younger.
         let BootNs(now) = boottime_ns();
         let more = self.take_up_to(BATCH_BYTES);
-        // With more in the ring already, what is younger than the youngest here, less the window, has to wait for it.
+        // If the ring already has more records, some of them may be older than the newest one here. So the newest must
+        // wait.
         let newest = if more { self.waiting.newest().unwrap_or(now).min(now) } else { now };
         self.release(newest.saturating_sub(REORDER_WINDOW.as_nanos() as u64), each);
         more
     }
 
-    /// Takes over what is in the ring and hands over nothing. Of more than `HELD_BYTES` the rest stays in the ring, where
-    /// the kernel counts what it has no room for.
+    /// Takes records from the ring without passing any on. Beyond `HELD_BYTES` they stay in the ring, and when that is
+    /// full the kernel counts lost records.
     pub fn hold(&mut self) {
         self.take_up_to(HELD_BYTES);
     }
 
-    /// Takes records from the ring until so many bytes wait. Returns whether there may be more.
+    /// Takes records from the ring until this many bytes wait. Returns whether there may be more.
     fn take_up_to(&mut self, bytes: usize) -> bool {
-        take(&mut self.ring, &mut self.waiting, bytes, &mut self.received, &mut self.malformed)
+        let before = self.received;
+        let more = take(&mut self.ring, &mut self.waiting, bytes, &mut self.received, &mut self.malformed);
+        if self.received > before {
+            self.received_at = Instant::now();
+        }
+        more
     }
 
-    /// Hands over all that has been read, when no more is to come.
+    /// Passes on all records. Call it when no more will come.
     pub fn finish(&mut self, mut each: impl FnMut(Header, Record<'_>)) {
         while !self.waiting.is_empty() {
             self.release(u64::MAX, &mut each);
         }
     }
 
-    /// Hands over what is ripe. Of a large backlog that takes long: the ring is emptied meanwhile.
+    /// Passes on the records that are old enough. It empties the ring meanwhile, because this can take long.
     fn release(&mut self, ripe: u64, mut each: impl FnMut(Header, Record<'_>)) {
         let Self { ring, waiting, late, received, malformed, .. } = self;
         let mut released = 0_u64;
@@ -159,7 +180,7 @@ impl RingReader {
     }
 }
 
-/// Takes records from the ring until so many bytes wait. Returns whether there may be more.
+/// Takes records from the ring until this many bytes wait. Returns whether there may be more.
 fn take(
     ring: &mut RingBuf<MapData>,
     waiting: &mut Reorder,

@@ -1,4 +1,4 @@
-//! The kernel side's counters, added up over the CPUs.
+//! The kernel side's counters, summed over all CPUs.
 
 use std::{
     collections::BTreeMap,
@@ -12,48 +12,48 @@ use aya::{
     maps::{MapData, MapError, PerCpuArray},
     programs::{Program, ProgramError},
 };
-use pidns_ebpf::abi::{Counters, Kind, MOMENTS, Moment};
+use pidns_ebpf::abi::{Counters, DOUBLE_HOOKS, DoubleHook, Kind};
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct CounterRow(Counters);
 
-// SAFETY: repr(C), only u64s (pidns-ebpf asserts its size): any bytes are a value, and there is no padding.
+// SAFETY: repr(C) with only u64 fields (pidns-ebpf asserts its size): any bytes are valid, and there is no padding.
 unsafe impl Pod for CounterRow {}
 
 /// Records of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KindTotals {
-    /// Reached the ring buffer.
+    /// Records that reached the ring buffer.
     pub submitted: u64,
     /// Dropped because the ring buffer was full.
     pub lost: u64,
 }
 
-/// Totals since load.
+/// Totals since loading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// By kind, without kinds that are all zero.
+    /// By kind, without kinds whose counts are zero.
     pub kinds: BTreeMap<u8, KindTotals>,
     /// Creations of namespaces that the record of their init reports: submitted and lost records.
     pub creations_with_init: KindTotals,
     /// Threads created.
     pub threads_created: u64,
-    /// Threads ended that were not their process's last.
+    /// Threads ended, except the last thread of each process.
     pub threads_ended: u64,
-    /// How often the second program ran because the kernel skipped the first, by tracepoint.
-    pub second_runs: [u64; MOMENTS],
+    /// How often the second program ran because the kernel skipped the first, by [`DoubleHook`].
+    pub second_runs: [u64; DOUBLE_HOOKS],
     /// Entries refused because a kernel map was full, keyed by the event field that is missing as a result.
     pub untracked: Vec<(&'static str, u64)>,
 }
 
 impl Totals {
-    /// Records dropped because the ring was full.
+    /// Records dropped because the ring buffer was full.
     pub fn lost(&self) -> u64 {
         self.kinds.values().map(|kind| kind.lost).sum()
     }
 
-    /// Events lost because a kernel map was full.
+    /// Events lost because a kernel map was full. Events that only lack a field do not count.
     pub fn unseen(&self) -> u64 {
         self.untracked
             .iter()
@@ -76,7 +76,7 @@ impl Stats {
         PerCpuArray::try_from(map).map(Self)
     }
 
-    /// Adds up the CPUs.
+    /// Reads the counters and sums them over all CPUs.
     pub fn read(&self) -> Result<Totals, MapError> {
         let mut totals = Totals::default();
         let mut unseen = [0; 5];
@@ -134,34 +134,35 @@ impl Stats {
     }
 }
 
-/// Runs that the kernel left out.
+/// Runs of our programs that the kernel skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MissedRuns {
-    /// Of first programs, which a second one follows, by moment.
-    firsts: [u64; MOMENTS],
-    /// Of all others.
+    /// Skipped runs of programs that a second one follows, by [`DoubleHook`].
+    firsts: [u64; DOUBLE_HOOKS],
+    /// Skipped runs of all other programs.
     others: u64,
-    /// Of programs that report refused forks alone: as many of those were not seen, at most.
+    /// Skipped runs of programs that report only refused forks: an upper bound for refusals that we missed.
     pub refusals: u64,
 }
 
 impl MissedRuns {
-    pub(crate) fn add(&mut self, moment: Option<Moment>, runs: u64) {
-        match moment {
-            Some(moment) => self.firsts[moment as usize] += runs,
+    pub(crate) fn add(&mut self, double_hook: Option<DoubleHook>, runs: u64) {
+        match double_hook {
+            Some(double_hook) => self.firsts[double_hook as usize] += runs,
             None => self.others += runs,
         }
     }
 
-    /// Events that were not seen: what of the first programs the second ones, by these totals, did not take over. The totals
-    /// must be read after the runs, so that none counts as lost for a moment.
+    /// Number of missed events: the skipped runs that no second program replaced, according to these totals. Read the
+    /// totals after the runs; otherwise a run could briefly count as lost.
     pub fn lost(&self, totals: &Totals) -> u64 {
         let firsts = self.firsts.iter().zip(totals.second_runs);
         self.others + firsts.map(|(missed, taken)| missed.saturating_sub(taken)).sum::<u64>()
     }
 }
 
-/// What the kernel reports of a program: less than a page, which it gives with one read. `fs::read_to_string` would take five.
+/// Reads the kernel's facts about a program. They fit in a page, so one read suffices; `fs::read_to_string` would take
+/// five.
 pub(super) fn fdinfo(program: BorrowedFd<'_>) -> io::Result<String> {
     let mut file = fs::File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     let mut page = [0; 4_096];
@@ -169,8 +170,8 @@ pub(super) fn fdinfo(program: BorrowedFd<'_>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&page[..length]).into_owned())
 }
 
-/// Runs that the kernel left out because the program was running on that CPU already (`recursion_misses`, 5.12
-/// and later); `None` on kernels that do not count them.
+/// Runs that the kernel skipped because the program was already running on that CPU (`recursion_misses`, 5.12 and
+/// later). `None` if the kernel does not count them.
 pub(super) fn missed_runs(program: &Program) -> Result<Option<u64>, ProgramError> {
     let text = fdinfo(program.fd()?.as_fd()).unwrap_or_default();
     Ok(text
@@ -184,15 +185,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_taken_over_by_a_second_program_is_not_lost() {
+    fn runs_of_a_second_program_do_not_count_as_lost() {
         let mut missed = MissedRuns::default();
-        missed.add(Some(Moment::Fork), 5);
-        missed.add(Some(Moment::Exit), 2);
+        missed.add(Some(DoubleHook::Fork), 5);
+        missed.add(Some(DoubleHook::Exit), 2);
         missed.add(None, 1);
         let mut totals = Totals::default();
-        assert_eq!(missed.lost(&totals), 8, "nothing was taken over");
-        totals.second_runs[Moment::Fork as usize] = 4;
-        totals.second_runs[Moment::Exit as usize] = 3;
-        assert_eq!(missed.lost(&totals), 2, "of other moments nothing is made up for");
+        assert_eq!(missed.lost(&totals), 8, "no second program ran");
+        totals.second_runs[DoubleHook::Fork as usize] = 4;
+        totals.second_runs[DoubleHook::Exit as usize] = 3;
+        assert_eq!(missed.lost(&totals), 2, "second runs only replace runs of the same hook");
     }
 }

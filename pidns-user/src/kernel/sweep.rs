@@ -1,8 +1,7 @@
-//! Finds what ended without a report of any hook: zombies that are gone, teardowns that are over.
+//! Finds ends that no hook reported: zombies that are gone and teardowns that are over.
 //!
-//! A hook can miss an event (docs/internals/losses.md). What it would have reported stays in the kernel side's tables, and where
-//! release_task reports reapings its zombies stay in ours. A sweep goes through the tables and asks whether each process is
-//! still there.
+//! A hook can miss an event (docs/internals/losses.md). Then its entry stays in the kernel side's table of dying
+//! namespaces, or in our table of zombies. A sweep checks for each entry whether the process still exists.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +9,7 @@ use aya::{
     Pod,
     maps::{HashMap as BpfHashMap, Map, MapData, MapError},
 };
-use pidns_ebpf::abi::{Dying, ProcessKey, Zombie};
+use pidns_ebpf::abi::{Dying, ProcessKey};
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
@@ -19,44 +18,30 @@ use rustix::{
 use super::{
     clock::boottime_ns,
     namespace,
-    zombies::{Unreaped, Zombies},
+    zombies::{self, Unreaped, Zombies},
 };
 use crate::{
     event::identity::{BootNs, HostPid},
     procfs::Procfs,
 };
 
-/// How long something has been over before a sweep reports it: the hook comes up to 40 ms late.
+/// A sweep reports only ends that are older than this, because a hook may report up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
-/// Most zombies that a sweep checks: real ones stay for as long as their parent likes, and each costs 10 µs.
+/// Limit for zombies that one sweep checks. Real ones stay until their parent reaps them, and each check costs 10 µs.
 const BUDGET: usize = 1_000;
 
-/// Sweeps that it takes to check all zombies: as many in the kernel side's table as in ours, at most.
-const ROUND: u64 = 2 * 65_536 / BUDGET as u64 + 1;
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Key(ProcessKey);
-
-// SAFETY: repr(C), integers, 16 bytes without padding (pidns-ebpf asserts it).
-unsafe impl Pod for Key {}
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct ZombieEntry(Zombie);
-
-// SAFETY: repr(C), integers and byte arrays, 200 bytes without padding (pidns-ebpf asserts it).
-unsafe impl Pod for ZombieEntry {}
+/// Number of sweeps that check all zombies, if the table is full.
+const ROUND: u64 = (zombies::MAX_ZOMBIES / BUDGET) as u64 + 1;
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct DyingEntry(Dying);
 
-// SAFETY: repr(C), integers, 64 bytes without padding (pidns-ebpf asserts it).
+// SAFETY: repr(C) with integers, 64 bytes without padding (pidns-ebpf asserts it).
 unsafe impl Pod for DyingEntry {}
 
-/// What has ended without a report of any hook.
+/// An end that no hook reported.
 #[derive(Clone, Debug)]
 pub enum Swept {
     /// A zombie is gone.
@@ -65,32 +50,31 @@ pub enum Swept {
     TornDown(Dying),
 }
 
-/// Walks the tables.
+/// Checks the tables.
 pub struct Sweeper {
-    zombies: BpfHashMap<MapData, Key, ZombieEntry>,
     dying: BpfHashMap<MapData, u32, DyingEntry>,
     zombie_suspects: Suspects,
-    /// An init is in both tables, and is reported from either.
+    /// Separate, because an init is in both tables and is reported from each.
     dying_suspects: Suspects,
-    /// Where the next sweep goes on.
+    /// The key at which the next sweep continues.
     next: ProcessKey,
-    /// In another PID namespace the kernel's numbers mean other processes, or none.
+    /// Whether this process is in the initial PID namespace. In another, the kernel's PIDs mean other processes.
     possible: bool,
 }
 
-/// What one sweep found over: the hook may still be on its way.
+/// Entries that one sweep found to be over. Their hook may still report them.
 ///
-/// An entry that the hook has reported since is gone from the tables, and is never checked again: it is forgotten after as
-/// many sweeps as it takes to check all.
+/// If it does, the entry disappears from the tables and is never checked again. So a suspect is forgotten after as many
+/// sweeps as check all entries.
 #[derive(Debug, Default)]
 struct Suspects {
-    /// With the number of the sweep that found it first.
+    /// Each suspect, with the number of the sweep that found it.
     found: HashMap<ProcessKey, u64>,
     pass: u64,
 }
 
 impl Suspects {
-    /// Whether an earlier sweep has found it over too. If so, it is no suspect any more.
+    /// Whether an earlier sweep also found it to be over. If so, it stops being a suspect.
     fn found_again(&mut self, key: ProcessKey) -> bool {
         match self.found.insert(key, self.pass) {
             Some(_) => self.found.remove(&key).is_some(),
@@ -106,9 +90,8 @@ impl Suspects {
 }
 
 impl Sweeper {
-    pub(super) fn new(zombies: Map, dying: Map) -> Result<Self, MapError> {
+    pub(super) fn new(dying: Map) -> Result<Self, MapError> {
         Ok(Self {
-            zombies: zombies.try_into()?,
             dying: dying.try_into()?,
             zombie_suspects: Suspects::default(),
             dying_suspects: Suspects::default(),
@@ -122,8 +105,8 @@ impl Sweeper {
         self.possible
     }
 
-    /// Finds what two sweeps found over; with `last`, when no hook can come any more, what this one does. Between two
-    /// sweeps all that the hooks reported must have been followed. The time is that of the sweep.
+    /// Returns the entries that two sweeps found to be over. With `last`, when no hook can report any more, one sweep
+    /// is enough. Between two sweeps, the caller must follow everything that the hooks reported. Also returns its time.
     pub fn sweep(&mut self, zombies: &mut Zombies, last: bool) -> (BootNs, Vec<Swept>) {
         let now = boottime_ns();
         let mut swept = Vec::new();
@@ -132,23 +115,17 @@ impl Sweeper {
         }
         let old = |since: u64| last || now.saturating_since(BootNs(since)) > PATIENCE_NS;
 
-        // An entry can vanish during the walk, and the walk then begins anew: each key once is enough.
-        let keys: BTreeSet<ProcessKey> =
-            self.zombies.keys().filter_map(Result::ok).map(|Key(key)| key).chain(zombies.keys()).collect();
+        let keys: BTreeSet<ProcessKey> = zombies.keys().collect();
         let turn = keys.range(self.next..).chain(keys.range(..self.next));
         for (number, key) in turn.enumerate() {
             if number >= BUDGET && !last {
                 self.next = *key;
                 break;
             }
-            // The kernel side knows since when.
-            let in_kernel =
-                self.zombies.get(&Key(*key), 0).ok().map(|ZombieEntry(zombie)| Unreaped::from(zombie));
-            let Some(zombie) = in_kernel.or_else(|| zombies.get(key).cloned()) else { continue };
-            if old(zombie.exit_boot_ns)
+            if zombies.get(key).is_some_and(|zombie| old(zombie.exit_boot_ns))
                 && !is_there(key)
                 && (last || self.zombie_suspects.found_again(*key))
-                && (zombies.remove(key) | self.zombies.remove(&Key(*key)).is_ok())
+                && let Some(zombie) = zombies.remove(key)
             {
                 swept.push(Swept::Reaped(zombie));
             }
@@ -172,14 +149,14 @@ impl Sweeper {
     }
 }
 
-/// Whether this very process, not a later one of its number, is still there, a zombie included.
+/// Whether this process still exists, also as a zombie. A later process with the same PID does not count.
 fn is_there(key: &ProcessKey) -> bool {
     let ProcessKey { pid, start_boot_ns, reserved: _ } = *key;
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     if test_kill_process(number) == Err(Errno::SRCH) {
         return false;
     }
-    // One that may not be read is taken to be the same: better late than wrong.
+    // If its start cannot be read, assume the same process: a late report is better than a wrong one.
     Procfs::default().start_ticks(HostPid(pid)).is_none_or(|ticks| ticks == BootNs(start_boot_ns).ticks())
 }
 
@@ -204,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_distinguished_from_an_earlier_one_of_its_number() {
+    fn a_process_is_distinguished_from_an_earlier_one_with_the_same_pid() {
         let own = std::process::id();
         let start = Procfs::default().start_ticks(HostPid(own)).unwrap() * TICK_NS;
         assert!(is_there(&ProcessKey::new(own, start)));

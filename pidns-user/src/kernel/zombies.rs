@@ -1,49 +1,52 @@
-//! Zombies that the kernel side does not know: all where it keeps none, and those that were there before it.
+//! Zombies, from the records of their exits and from snapshots. The record of a reap has less about the process.
 
 use std::collections::HashMap;
 
-use pidns_ebpf::abi::{COMM_LEN, Header, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie};
+use pidns_ebpf::abi::{COMM_LEN, Header, ProcessKey, ProcessPart, Record};
 
 use crate::event::{self, identity::BootNs};
 
-/// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
-const MOST: usize = 65_536;
+/// Capacity: 7 MB of zombies.
+pub(super) const MAX_ZOMBIES: usize = 65_536;
 
-/// A process that has exited and was not reaped yet, as far as is known.
+/// A process that has exited and, as far as we know, was not reaped yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreaped {
     /// The process.
     pub process: ProcessPart,
-    /// When it exited: CLOCK_BOOTTIME, nanoseconds; 0 where that was not seen.
+    /// When it exited: CLOCK_BOOTTIME, nanoseconds; 0 if unknown.
     pub exit_boot_ns: u64,
     /// Its PID at each level, from 0 to the innermost.
     pub pids: Box<[u32]>,
 }
 
-impl From<Zombie> for Unreaped {
-    fn from(Zombie { record, pids }: Zombie) -> Self {
-        let ReapRecord { header, process, exit_boot_ns } = record;
-        let count = usize::from(header.pids).min(pids.len());
-        Self { process, exit_boot_ns, pids: pids[..count].into() }
-    }
+/// What a record is after the zombies were consulted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed<'a> {
+    /// No record of a reap.
+    Other(Record<'a>),
+    /// This process was reaped.
+    Reaped(Unreaped),
+    /// A process was reaped about which nothing is known: a sweep has already reported it, or there was no room for it.
+    Unknown,
 }
 
-/// Zombies whose exit was seen, or that a snapshot has found.
+/// Zombies whose exit was reported, or that a snapshot showed.
 #[derive(Debug)]
 pub struct Zombies {
     kept: HashMap<ProcessKey, Unreaped>,
     refused: u64,
-    /// Whether the kernel side keeps none of its own.
-    all: bool,
+    /// Whether the hooks report reaps.
+    follows_exits: bool,
 }
 
 impl Zombies {
-    /// None yet. Whether the kernel side keeps none: then each exiting process is remembered.
-    pub fn new(all: bool) -> Self {
-        Self { kept: HashMap::new(), refused: 0, all }
+    /// Starts empty. With `follows_exits`, each exiting process is remembered.
+    pub fn new(follows_exits: bool) -> Self {
+        Self { kept: HashMap::new(), refused: 0, follows_exits }
     }
 
-    /// A snapshot has found this zombie, which may have been one before the kernel side was there.
+    /// Adds a zombie that a snapshot showed. It may be older than the tracer.
     pub fn found(&mut self, process: &event::Process) {
         let event::Process { pid, ref pids, ref comm, start_boot_ns, ppid, uid, ns, container: _ } = *process;
         let (pid, start_boot_ns) = (pid.0, start_boot_ns.0);
@@ -58,144 +61,154 @@ impl Zombies {
         self.keep(key, Unreaped { process, exit_boot_ns: 0, pids: pids.as_slice().into() });
     }
 
-    /// Remembers each exiting process, where that is wanted; adds what it remembers to each reaped one.
-    pub fn follow<'a>(&mut self, header: Header, record: Record<'a>) -> Record<'a> {
+    /// Remembers each exiting process, and finds out which process a record of a reap is about.
+    pub fn follow<'a>(&mut self, header: Header, record: Record<'a>) -> Followed<'a> {
         match record {
             Record::ProcessExit { process, .. } => {
-                if self.all {
-                    let kept = Unreaped {
-                        process: process.part,
-                        exit_boot_ns: header.boot_ns,
-                        pids: process.pids().collect(),
-                    };
+                if self.follows_exits {
+                    let (process, pids) = (process.part, process.pids().collect());
+                    let kept = Unreaped { process, exit_boot_ns: header.boot_ns, pids };
                     self.keep(key(&process), kept);
                 }
-                record
+                Followed::Other(record)
             }
-            Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.take(&process) {
-                Some(Unreaped { process: part, exit_boot_ns, pids: _ }) => {
-                    process.part = part;
-                    Record::ProcessReap { process, exit_boot_ns }
-                }
-                None => record,
-            },
-            Record::ProcessReap { process, .. } => {
-                self.take(&process);
-                record
+            Record::ProcessReap { process } => {
+                let at_reaping =
+                    Unreaped { process: process.part, exit_boot_ns: 0, pids: process.pids().collect() };
+                Followed::Reaped(self.take(key(&process.part)).unwrap_or(at_reaping))
             }
-            record => record,
+            Record::ProcessFree(key) => self.take(key).map_or(Followed::Unknown, Followed::Reaped),
+            record => Followed::Other(record),
         }
     }
 
-    /// What is kept of this process, which a snapshot may have found with a start that /proc has rounded.
-    fn take(&mut self, process: &Process<'_>) -> Option<Unreaped> {
-        let ProcessPart { pid, start_boot_ns, .. } = process.part;
-        let rounded = ProcessKey::new(pid, BootNs(start_boot_ns).rounded_to_tick().0);
-        self.kept.remove(&key(process)).or_else(|| self.kept.remove(&rounded))
+    /// Removes and returns the entry of this process. A snapshot from /proc may have stored it with a rounded start.
+    fn take(&mut self, key: ProcessKey) -> Option<Unreaped> {
+        let rounded = ProcessKey::new(key.pid, BootNs(key.start_boot_ns).rounded_to_tick().0);
+        self.kept.remove(&key).or_else(|| self.kept.remove(&rounded))
     }
 
     fn keep(&mut self, key: ProcessKey, kept: Unreaped) {
-        if self.kept.len() < MOST {
+        if self.kept.len() < MAX_ZOMBIES {
             self.kept.insert(key, kept);
         } else {
             self.refused += 1;
         }
     }
 
-    /// Who they are.
+    /// The processes.
     pub fn keys(&self) -> impl Iterator<Item = ProcessKey> {
         self.kept.keys().copied()
     }
 
-    /// One of them.
+    /// The zombie, if this process is one.
     pub fn get(&self, key: &ProcessKey) -> Option<&Unreaped> {
         self.kept.get(key)
     }
 
-    /// Zombies not tracked because the table was full: the start of their wait is unknown.
+    /// Zombies not tracked because the table was full. The start of their wait is unknown. If sched_process_free reports
+    /// reaps, theirs are not reported.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Forgets one; returns whether it was there.
-    pub fn remove(&mut self, key: &ProcessKey) -> bool {
-        self.kept.remove(key).is_some()
+    /// Removes and returns an entry.
+    pub fn remove(&mut self, key: &ProcessKey) -> Option<Unreaped> {
+        self.kept.remove(key)
     }
 }
 
-fn key(process: &Process<'_>) -> ProcessKey {
-    ProcessKey::new(process.part.pid, process.part.start_boot_ns)
+fn key(process: &ProcessPart) -> ProcessKey {
+    ProcessKey::new(process.pid, process.start_boot_ns)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::event::identity::{HostPid, NsInum};
-    use pidns_ebpf::abi::{Kind, PIDS_ROOM, decode};
+    use pidns_ebpf::abi::{Kind, decode};
 
     use super::*;
 
-    fn zombie_of(pid: u32, uid: u32, exit_boot_ns: u64) -> Zombie {
-        let mut pids = [0; PIDS_ROOM];
-        pids[..2].copy_from_slice(&[pid, 7]);
-        let header = Header {
-            boot_ns: 9_000,
-            size: size_of::<ReapRecord>() as u32 + 8,
-            kind: Kind::ProcessReap as u8,
-            flags: 0,
-            pids: 2,
-            other_pids: 0,
-        };
-        let process =
-            ProcessPart { start_boot_ns: 50, pid, parent_pid: 1, uid, ns_inum: 9, comm: [b'x'; COMM_LEN] };
-        Zombie { record: ReapRecord { header, process, exit_boot_ns }, pids }
+    fn part(pid: u32, uid: u32) -> ProcessPart {
+        ProcessPart { start_boot_ns: 50, pid, parent_pid: 1, uid, ns_inum: 9, comm: [b'x'; COMM_LEN] }
     }
 
-    fn bytes(zombie: &Zombie) -> &[u8] {
-        let size = zombie.record.header.size as usize;
-        // SAFETY: `size` bytes of a structure that is all integers, without padding.
-        unsafe { std::slice::from_raw_parts((&raw const *zombie).cast::<u8>(), size) }
+    /// A record as the kernel side writes it, with these PIDs.
+    fn record(kind: Kind, boot_ns: u64, body: &[u32], comm: &[u8], pids: &[u32]) -> Vec<u8> {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let rest = [words(body), comm.to_vec(), words(pids)].concat();
+        let size = (size_of::<Header>() + rest.len()) as u32;
+        let header = [&boot_ns.to_ne_bytes()[..], &size.to_ne_bytes(), &[kind as u8, 0, pids.len() as u8, 0]];
+        [header.concat(), rest].concat()
     }
 
-    fn exit<'a>(process: Process<'a>) -> Record<'a> {
-        Record::ProcessExit {
+    /// release_task reports process `pid`, which has PID 7 in its namespace.
+    fn release(pid: u32, uid: u32) -> Vec<u8> {
+        record(Kind::ProcessReap, 9_000, &[50, 0, pid, 1, uid, 9], &[b'x'; COMM_LEN], &[pid, 7])
+    }
+
+    /// sched_process_free reports it.
+    fn free(pid: u32) -> Vec<u8> {
+        record(Kind::ProcessReap, 9_000, &[50, 0, pid, 0], &[], &[])
+    }
+
+    /// It exits at this time.
+    fn exit(zombies: &mut Zombies, pid: u32, uid: u32, boot_ns: u64) {
+        let bytes = release(pid, uid);
+        let (header, Record::ProcessReap { process }) = decode(&bytes).unwrap() else { panic!() };
+        let exit = Record::ProcessExit {
             process,
             parent_start_boot_ns: 0,
             wait_status: 0,
             peak_threads: 1,
             cascade_inum: 0,
             oom: 0,
+        };
+        assert_eq!(zombies.follow(Header { boot_ns, ..header }, exit), Followed::Other(exit));
+    }
+
+    fn follow(zombies: &mut Zombies, bytes: &[u8]) -> Followed<'static> {
+        let (header, record) = decode(bytes).unwrap();
+        match zombies.follow(header, record) {
+            Followed::Other(record) => panic!("{record:?} is a reap"),
+            Followed::Reaped(process) => Followed::Reaped(process),
+            Followed::Unknown => Followed::Unknown,
+        }
+    }
+
+    fn unreaped(pid: u32, uid: u32, exit_boot_ns: u64) -> Unreaped {
+        Unreaped { process: part(pid, uid), exit_boot_ns, pids: [pid, 7].into() }
+    }
+
+    #[test]
+    fn a_reaped_process_is_described_as_it_was_at_its_exit() {
+        for report in [release(40, 0), free(40)] {
+            let mut zombies = Zombies::new(true);
+            exit(&mut zombies, 40, 1000, 5_000);
+            assert_eq!(zombies.get(&ProcessKey::new(40, 50)), Some(&unreaped(40, 1000, 5_000)));
+            assert_eq!(follow(&mut zombies, &report), Followed::Reaped(unreaped(40, 1000, 5_000)));
+            assert_eq!(zombies.keys().count(), 0);
         }
     }
 
     #[test]
-    fn a_reap_gets_the_fields_of_its_exit() {
-        let (at_exit, at_reaping) = (zombie_of(40, 1000, 0), zombie_of(40, 0, 0));
-        let (header, Record::ProcessReap { process, .. }) = decode(bytes(&at_exit)).unwrap() else {
-            panic!()
-        };
+    fn a_reap_without_an_exit_is_described_by_its_own_record() {
         let mut zombies = Zombies::new(true);
-        zombies.follow(Header { boot_ns: 5_000, ..header }, exit(process));
-        assert_eq!(zombies.keys().collect::<Vec<_>>(), [ProcessKey::new(40, 50)]);
-        let expected = Unreaped::from(zombie_of(40, 1000, 5_000));
-        assert_eq!(zombies.get(&ProcessKey::new(40, 50)), Some(&expected));
-
-        let (header, reap) = decode(bytes(&at_reaping)).unwrap();
-        let Record::ProcessReap { process, exit_boot_ns } = zombies.follow(header, reap) else { panic!() };
-        assert_eq!((process.part.uid, exit_boot_ns), (1000, 5_000));
-        assert_eq!(process.pids().collect::<Vec<_>>(), [40, 7]);
-        assert_eq!(zombies.keys().count(), 0);
+        assert_eq!(follow(&mut zombies, &release(40, 0)), Followed::Reaped(unreaped(40, 0, 0)));
+        assert_eq!(follow(&mut zombies, &free(40)), Followed::Unknown, "its record has only the PID");
     }
 
     #[test]
-    fn a_reaping_without_an_exit_is_left_as_it_is() {
-        let unseen = zombie_of(40, 0, 0);
-        let (header, reap) = decode(bytes(&unseen)).unwrap();
-        assert_eq!(Zombies::new(true).follow(header, reap), reap);
+    fn a_reap_that_a_sweep_has_reported_is_not_reported_again() {
+        let mut zombies = Zombies::new(true);
+        exit(&mut zombies, 40, 1000, 5_000);
+        assert_eq!(zombies.remove(&ProcessKey::new(40, 50)), Some(unreaped(40, 1000, 5_000)));
+        assert_eq!(follow(&mut zombies, &free(40)), Followed::Unknown);
     }
 
     #[test]
-    fn a_zombie_of_a_snapshot_is_checked_until_its_reap_is_reported() {
-        let process_found = event::Process {
+    fn a_zombie_of_a_snapshot_is_kept_until_its_reap_is_reported() {
+        let found = event::Process {
             pid: HostPid(40),
             pids: vec![40, 7],
             comm: "xxxxxxxxxxxxxxxx".into(),
@@ -205,35 +218,32 @@ mod tests {
             ns: NsInum(9),
             container: None,
         };
-        let mut zombies = Zombies::new(false);
-        zombies.found(&process_found);
-        let expected = Unreaped::from(zombie_of(40, 1000, 0));
-        assert_eq!(zombies.get(&ProcessKey::new(40, 50)), Some(&expected));
-        let report = zombie_of(40, 1000, 5_000);
-        let (header, reap) = decode(bytes(&report)).unwrap();
-        assert_eq!(zombies.follow(header, reap), reap);
+        let mut zombies = Zombies::new(true);
+        zombies.found(&found);
+        assert_eq!(follow(&mut zombies, &free(40)), Followed::Reaped(unreaped(40, 1000, 0)));
         assert_eq!(zombies.keys().count(), 0);
-        let (header, Record::ProcessReap { process, .. }) = decode(bytes(&report)).unwrap() else { panic!() };
-        zombies.follow(header, exit(process));
-        assert_eq!(zombies.keys().count(), 0, "the kernel side keeps those that exit");
 
-        // From /proc its start is rounded down.
-        zombies.found(&event::Process { start_boot_ns: BootNs(0), ..process_found });
-        let (header, reap) = decode(bytes(&report)).unwrap();
-        zombies.follow(header, reap);
+        // Its start in /proc is rounded down.
+        let rounded = event::Process { start_boot_ns: BootNs(0), ..found };
+        zombies.found(&rounded);
+        let process = ProcessPart { start_boot_ns: 0, ..part(40, 1000) };
+        let expected = Unreaped { process, exit_boot_ns: 0, pids: [40, 7].into() };
+        assert_eq!(follow(&mut zombies, &free(40)), Followed::Reaped(expected));
+    }
+
+    #[test]
+    fn exits_are_remembered_only_if_the_hooks_report_reaps() {
+        let mut zombies = Zombies::new(false);
+        exit(&mut zombies, 40, 1000, 5_000);
         assert_eq!(zombies.keys().count(), 0);
     }
 
     #[test]
-    fn no_more_are_remembered_than_there_is_room_for() {
+    fn zombies_beyond_the_capacity_are_counted_as_refused() {
         let mut zombies = Zombies::new(true);
-        for pid in 1..MOST as u32 + 10 {
-            let one = zombie_of(pid, 0, 0);
-            let (header, Record::ProcessReap { process, .. }) = decode(bytes(&one)).unwrap() else {
-                panic!()
-            };
-            zombies.follow(header, exit(process));
+        for pid in 1..MAX_ZOMBIES as u32 + 10 {
+            exit(&mut zombies, pid, 0, 5_000);
         }
-        assert_eq!((zombies.keys().count(), zombies.refused()), (MOST, 9));
+        assert_eq!((zombies.keys().count(), zombies.refused()), (MAX_ZOMBIES, 9));
     }
 }

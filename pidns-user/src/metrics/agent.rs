@@ -1,24 +1,24 @@
-//! The agent itself: its version, hooks, losses, maps and programs.
+//! Metrics about the agent itself: its version, hooks, losses, maps and programs.
 
 use super::{
     catalog,
     families::Families,
-    tally::{Tally, seconds},
+    tally::{EventCounts, seconds},
 };
 use crate::kernel::gauges::Gauges;
 
-/// What does not change while the agent runs, and what reads the rest.
+/// Facts about the agent that do not change while it runs, and the gauges for the others.
 pub struct AgentFacts {
-    /// Each hook with its form, as `check` names them: "off: why" where it does not run.
+    /// Each hook with its form, as `check` prints it. If a hook does not run, the form is "off: REASON".
     pub hooks: Vec<(String, String)>,
-    /// The hooks that do not run, with what is not seen without them.
+    /// The hooks that do not run, with the facts that are missing as a result.
     pub unseen: Vec<(String, String)>,
     /// The kernel side's maps and programs.
     pub gauges: Gauges,
 }
 
 impl AgentFacts {
-    /// The form of a hook for a label: without the reason why it is off.
+    /// The form of a hook without the reason why it is off, for a label.
     fn form(form: &str) -> &str {
         form.split_once(':').map_or(form, |(form, _)| form)
     }
@@ -46,8 +46,8 @@ impl AgentFacts {
     }
 }
 
-/// What the agent has done with events.
-pub(super) fn collect_events(tally: &Tally, families: &mut Families) {
+/// Adds the metrics about the agent's events.
+pub(super) fn collect_events(tally: &EventCounts, families: &mut Families) {
     for (event, count) in &tally.events {
         families.add(&catalog::EVENTS, &[event], *count as f64);
     }

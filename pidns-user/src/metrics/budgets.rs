@@ -1,4 +1,4 @@
-//! How much is used of the limits on PIDs of each namespace.
+//! The limits on PIDs of each namespace, and how much of them is used.
 
 use std::{
     collections::HashMap,
@@ -14,18 +14,18 @@ use crate::{
     },
 };
 
-/// How long a reading is used: each takes some files for each namespace.
+/// A reading is reused for this time, because it opens several files for each namespace.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The limits as they were read last.
+/// The last reading of the limits.
 #[derive(Default)]
-pub(super) struct Budgets {
+pub(super) struct PidLimits {
     read: Option<Instant>,
     limits: HashMap<NsInum, (HostPid, Limit)>,
 }
 
-impl Budgets {
-    /// Reads the limits of these namespaces, where the last reading is too old.
+impl PidLimits {
+    /// Reads the limits of these namespaces if the last reading is too old.
     pub(super) fn refresh<'a>(&mut self, namespaces: impl Iterator<Item = &'a NamespaceSummary>) {
         if self.read.is_some_and(|read| read.elapsed() < INTERVAL) {
             return;
@@ -33,7 +33,7 @@ impl Budgets {
         self.read = Some(Instant::now());
         self.limits.clear();
         let procfs = Procfs::default();
-        // A machine whose /proc cannot be read has no such series.
+        // If /proc cannot be read, there are no series of limits.
         let Ok(mut reader) = LimitReader::new(&procfs) else { return };
         for ns in namespaces {
             if let Some(init) = ns.init
@@ -44,10 +44,10 @@ impl Budgets {
         }
     }
 
-    /// The tightest limit of a namespace's init.
+    /// The limit that the namespace's init will reach first: it allows the fewest further processes.
     pub(super) fn of(&self, ns: &NamespaceSummary) -> Option<&Limit> {
         let (init, limit) = self.limits.get(&ns.inum)?;
-        // Another namespace may have got the number since.
+        // Another namespace may have the inode number now.
         (Some(*init) == ns.init).then_some(limit)
     }
 }

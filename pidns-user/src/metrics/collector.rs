@@ -1,4 +1,4 @@
-//! What a scrape gets: built anew each time from what the pipeline has left and the kernel side counts.
+//! Builds the answer to a scrape from the state that the pipeline publishes and the counters of the kernel side.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,25 +11,25 @@ use prometheus::{
 
 use super::{
     Shared, agent,
-    budgets::Budgets,
+    budgets::PidLimits,
     catalog,
     families::Families,
     host_state::{HostState, NamespaceStateLabel, NamespaceSummary},
     labels::{EXIT_REASONS, ProcessStateLabel},
-    tally::{ByLabel, Tally, seconds},
+    tally::{ByLabel, EventCounts, seconds},
 };
 use crate::{
-    event::finding::Diagnosis, event::identity::BootNs, kernel::clock,
+    event::finding::Diagnosis, event::identity::BootNs, kernel::clock::SteadyWallOffset,
     kernel::namespace_counters::CounterError, text::Name,
 };
 
 /// Why metrics cannot be collected or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// The collector does not fit the crate's rules: a fault of this program.
+    /// The `prometheus` crate refuses the collector or the metrics, which is a bug in this program.
     #[error(transparent)]
     Prometheus(#[from] prometheus::Error),
-    /// The kernel side cannot be read.
+    /// The counters of the kernel side cannot be read.
     #[error("read the kernel's counters: {0}")]
     Counters(#[from] CounterError),
 }
@@ -50,6 +50,7 @@ impl Metrics {
             descriptions: descriptions.collect::<Result<_, _>>()?,
             shared: Arc::clone(&shared),
             budgets: Mutex::default(),
+            wall_offset: SteadyWallOffset::read(),
             namespace_limit,
         };
         let registry = Registry::new();
@@ -58,7 +59,7 @@ impl Metrics {
         Ok(Self { registry, shared })
     }
 
-    /// The text format (version 0.0.4) of all metrics as they are now.
+    /// All current metrics in the text format (version 0.0.4).
     pub fn text(&self) -> Result<Vec<u8>, MetricsError> {
         self.shared.ledger().read()?;
         let mut text = Vec::new();
@@ -66,7 +67,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// When the last snapshot that is in the metrics was begun; `None` before the first one.
+    /// The start of the last snapshot in the metrics; `None` before the first one.
     pub fn snapshot_boot_ns(&self) -> Option<BootNs> {
         Some(self.shared.state().as_of).filter(|as_of| *as_of > BootNs(0))
     }
@@ -80,7 +81,8 @@ impl Metrics {
 struct HostCollector {
     descriptions: Vec<Desc>,
     shared: Arc<Shared>,
-    budgets: Mutex<Budgets>,
+    budgets: Mutex<PidLimits>,
+    wall_offset: SteadyWallOffset,
     namespace_limit: usize,
 }
 
@@ -97,7 +99,7 @@ impl Collector for HostCollector {
             collect_tally(&tally, &mut families);
             agent::collect_events(&tally, &mut families);
         }
-        self.collect_lives(&state, &mut families);
+        self.collect_lifecycle(&state, &mut families);
         collect_host(&state, &mut families);
         self.collect_findings(&mut families);
         self.collect_namespaces(&state, &mut families);
@@ -109,7 +111,7 @@ impl Collector for HostCollector {
     }
 }
 
-fn collect_tally(tally: &Tally, families: &mut Families) {
+fn collect_tally(tally: &EventCounts, families: &mut Families) {
     let mut add = |metric, counts: &ByLabel| {
         for (label, count) in counts {
             families.add(metric, &[label], *count as f64);
@@ -147,12 +149,12 @@ fn collect_host(state: &HostState, families: &mut Families) {
     }
 }
 
-/// The table of slots, which is no hash map whose entries come and go.
+/// The name of the table of slots. It is an array, so its slots in use are counted separately.
 const SLOTS: &str = "ns_counters";
 
 impl HostCollector {
-    /// What happened to processes.
-    fn collect_lives(&self, state: &HostState, families: &mut Families) {
+    /// Adds the totals of forks, execs, exits and reaps.
+    fn collect_lifecycle(&self, state: &HostState, families: &mut Families) {
         let ledger = self.shared.ledger();
         for (runtime, totals) in ledger.totals() {
             let runtime = runtime.name();
@@ -166,14 +168,14 @@ impl HostCollector {
             families.add(&catalog::THREAD_CREATIONS, &[runtime], counts.threads_created as f64);
             families.add(&catalog::THREAD_EXITS, &[runtime], counts.threads_ended as f64);
         }
-        let together = ledger.counted_together(state.below().filter_map(|ns| ns.id));
-        families.add(&catalog::COUNTED_TOGETHER, &[], together as f64);
+        let shared_slot = ledger.max_in_shared_slot(state.below().filter_map(|ns| ns.id));
+        families.add(&catalog::COUNTED_TOGETHER, &[], shared_slot as f64);
         let (slots, all) = ledger.slots();
         families.add(&catalog::MAP_ENTRIES, &[SLOTS], slots as f64);
         families.add(&catalog::MAP_CAPACITY, &[SLOTS], all as f64);
     }
 
-    /// What is wrong now: of each finding the severities that it can have, from the start.
+    /// Adds the number of open findings. Each finding has a series for every severity that it can have, from the start.
     fn collect_findings(&self, families: &mut Families) {
         let counts = self.shared.findings.counts();
         for id in Diagnosis::ALL {
@@ -184,12 +186,12 @@ impl HostCollector {
         }
     }
 
-    /// The series of single namespaces: of those with most processes.
+    /// Adds the series of single namespaces. Only those with the most processes have series.
     fn collect_namespaces(&self, state: &HostState, families: &mut Families) {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = || state.below().take(self.namespace_limit);
         budgets.refresh(shown());
-        let wall_offset_ns = clock::wall_offset_ns();
+        let wall_offset_ns = self.wall_offset.ns();
         let ledger = self.shared.ledger();
         for ns in shown() {
             let pidns = ns.inum.to_string();
@@ -211,7 +213,7 @@ impl HostCollector {
             if let Some(born) = ns.born {
                 families.add(&catalog::NAMESPACE_CREATED, &[pidns], unix_seconds(born, wall_offset_ns));
             }
-            // One that is gone from the ledger has just ended: its series end, and do not fall.
+            // If the ledger no longer has the namespace, it has just ended. Its series end, they do not decrease.
             if let Some((forks, reaps)) = ns.id.and_then(|id| ledger.forks_and_reaps(id)) {
                 families.add(&catalog::NAMESPACE_FORKS, &[pidns], forks as f64);
                 families.add(&catalog::NAMESPACE_REAPS, &[pidns], reaps as f64);
@@ -241,7 +243,7 @@ fn add_info(ns: &NamespaceSummary, pidns: &str, families: &mut Families) {
     );
 }
 
-/// A foreign name, as the value of a label: without control characters, and not longer than this.
+/// A container's name as the value of a label: control characters are escaped, and long names are cut.
 fn label(name: &Name) -> String {
     const LONGEST: usize = 200;
     let text = name.for_terminal().to_string();
@@ -251,8 +253,7 @@ fn label(name: &Name) -> String {
     }
 }
 
-/// A moment as Unix time, in seconds.
-fn unix_seconds(at: BootNs, wall_offset_ns: i128) -> f64 {
-    let ns = i128::from(at.0) + wall_offset_ns;
-    seconds(u64::try_from(ns).unwrap_or(0))
+/// This time as Unix time in seconds.
+fn unix_seconds(at: BootNs, wall_offset_ns: i64) -> f64 {
+    seconds(at.0.saturating_add_signed(wall_offset_ns))
 }

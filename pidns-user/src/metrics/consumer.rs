@@ -1,4 +1,4 @@
-//! Takes what the pipeline makes of the events: counts it, and keeps up what a scrape reads.
+//! Updates the metrics from the events and the model.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,12 +20,15 @@ use crate::{
     pipeline::{Consumer, Update, Wants},
 };
 
-/// How often what exists is added up anew, at most.
+/// Minimum time between two updates of the host's state for scrapes.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Ids of namespaces that were counted as destroyed and are remembered: two of each.
+/// Minimum time between two removals of ended namespaces from the kernel's counters, because a removal reads all
+/// counters.
+const TIDY_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of remembered ids of destroyed namespaces. A namespace has up to two.
 const DESTROYED: usize = 8_192;
 
-/// A namespace, for when it is gone.
+/// The data about a namespace that is needed when it is gone.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     id: Option<NamespaceId>,
@@ -37,7 +40,7 @@ struct Known {
     is_announced: bool,
 }
 
-/// Feeds the metrics.
+/// The consumer that updates the metrics.
 pub struct MetricsConsumer {
     shared: std::sync::Arc<Shared>,
     known: HashMap<NsInum, Known>,
@@ -45,11 +48,13 @@ pub struct MetricsConsumer {
     ages: ZombieAges,
     changed: bool,
     published: Option<Instant>,
-    /// The last snapshot that the ledger knows.
+    tidied: Instant,
+    /// Time of the last snapshot that the ledger has.
     as_of: BootNs,
 }
 
-/// Namespaces that were counted as destroyed. One that is held after all is there again with the next snapshot.
+/// Namespaces that were counted as destroyed, so that none is counted twice. If something still held such a namespace,
+/// the next snapshot lists it again, and it is destroyed a second time.
 #[derive(Debug, Default)]
 struct Destroyed {
     set: HashSet<NamespaceId>,
@@ -57,7 +62,7 @@ struct Destroyed {
 }
 
 impl Destroyed {
-    /// Remembers one by all that tells it from others; whether it was not known by any of that before.
+    /// Remembers a namespace by all its ids. Returns whether none of them was known before.
     fn remember(&mut self, ids: &[NamespaceId]) -> bool {
         let is_new = !ids.iter().any(|id| self.set.contains(id));
         for id in ids {
@@ -72,7 +77,8 @@ impl Destroyed {
     }
 }
 
-/// What tells a namespace from others of its number: one id in the model, and its birth in events.
+/// The ids that distinguish a namespace from others with the same inode number: its id in the model, and its birth
+/// time.
 fn ids(inum: NsInum, id: Option<NamespaceId>, born: Option<BootNs>) -> Vec<NamespaceId> {
     let born = born.map(|born| NamespaceId::new(born.0, inum.0));
     id.into_iter().chain(born.filter(|born| id != Some(*born))).collect()
@@ -87,6 +93,7 @@ impl MetricsConsumer {
             ages: ZombieAges::default(),
             changed: false,
             published: None,
+            tidied: Instant::now(),
             as_of: BootNs::default(),
         }
     }
@@ -115,21 +122,21 @@ impl MetricsConsumer {
         }
     }
 
-    /// A namespace is gone; `has_ended`: an event reports that.
+    /// Counts a namespace as gone. `has_ended`: whether an event reports that.
     fn forget(&mut self, inum: NsInum, has_ended: bool, at: BootNs) {
         let Some(known) = self.known.remove(&inum) else { return };
         if let Some(id) = known.id {
             self.shared.ledger().close(id);
         }
         let is_first = self.destroyed.remember(&ids(inum, known.id, known.born));
-        // One that was found without a process may have been counted with its teardown.
+        // A namespace that a snapshot found without a process may have been counted at its teardown.
         if is_first && (known.id.is_some() || has_ended || known.is_announced) {
             self.shared.tally().destroyed(known.born, at);
         }
     }
 
-    /// An event reports the end of a namespace that the model does not know: it came and went while a snapshot was taken, which
-    /// found a later one of its number.
+    /// Counts a namespace whose end an event reports, but which the model does not know. It began and ended during a
+    /// snapshot, and the snapshot found a later one with the same inode number.
     fn forget_unknown(&mut self, ns: &Namespace, at: BootNs) {
         let id = ns.kernel_id.map(|id| NamespaceId::new(id, ns.inum.0));
         let ids = ids(ns.inum, id, ns.born_boot_ns);
@@ -141,7 +148,8 @@ impl MetricsConsumer {
     fn publish(&mut self, world: &World) {
         self.changed = false;
         self.published = Some(Instant::now());
-        // The init that a snapshot finds distinguishes namespaces on older kernels, and no change of the namespace.
+        // On older kernels the init distinguishes namespaces. If a snapshot finds the init, no change of the namespace
+        // reports that, so all namespaces are checked.
         for inum in world.namespaces().map(|state| state.namespace.inum).collect::<Vec<_>>() {
             self.learn(world, inum, false);
         }
@@ -198,6 +206,10 @@ impl Consumer for MetricsConsumer {
     }
 
     fn tick(&mut self, world: Option<&World>) -> Wants {
+        if self.tidied.elapsed() >= TIDY_INTERVAL {
+            self.tidied = Instant::now();
+            self.shared.ledger().tidy();
+        }
         if let Some(world) = world
             && self.changed
             && !world.is_in_snapshot()

@@ -1,4 +1,4 @@
-//! Builds the families of a scrape.
+//! Builds the metric families of a scrape.
 
 use std::collections::HashMap;
 
@@ -12,12 +12,12 @@ use super::{
     histogram::Histogram,
 };
 
-/// The families of a scrape, by name.
+/// The metric families of a scrape, by name.
 #[derive(Default)]
 pub(super) struct Families(HashMap<&'static str, MetricFamily>);
 
 impl Families {
-    /// Adds a counter's or a gauge's sample; `labels` are the values of the metric's labels, in their order.
+    /// Adds a sample of a counter or gauge. `labels` are the values of the metric's labels in the metric's order.
     pub(super) fn add(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
         let mut sample = sample(metric, labels);
         match metric.kind {
@@ -27,7 +27,7 @@ impl Families {
                 sample.set_counter(counter);
             }
             Kind::Gauge | Kind::Histogram => {
-                debug_assert_eq!(metric.kind, Kind::Gauge, "{} has samples of another kind", metric.name);
+                debug_assert_eq!(metric.kind, Kind::Gauge, "{} is a histogram", metric.name);
                 let mut gauge = Gauge::default();
                 gauge.set_value(value);
                 sample.set_gauge(gauge);
@@ -75,7 +75,7 @@ impl Families {
 }
 
 fn sample(metric: &Metric, labels: &[&str]) -> Sample {
-    debug_assert_eq!(metric.labels.len(), labels.len(), "the labels of {}", metric.name);
+    debug_assert_eq!(metric.labels.len(), labels.len(), "wrong number of labels for {}", metric.name);
     let pairs = metric.labels.iter().zip(labels).map(|(name, value)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());

@@ -1,22 +1,22 @@
-//! Counts by size.
+//! Histograms.
 
-/// Counts values up to each of its bounds.
+/// Counts values by bucket.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     bounds: &'static [f64],
-    /// Of each bound, and above the last one; not cumulative.
+    /// The count of each bucket, with the one above the last bound; not cumulative.
     counts: Vec<u64>,
     sum: f64,
 }
 
-/// Seconds: how long namespaces live, from a helper's to a server's.
+/// Lifetimes of namespaces in seconds, from those of short helpers to those of servers.
 pub(super) const LIFETIMES: &[f64] =
     &[0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0];
-/// Seconds: how long teardowns take. Four members take a millisecond, five hundred fifty of them.
+/// Durations of teardowns in seconds. With four members a teardown takes 1 ms, with 500 members 50 ms.
 pub(super) const TEARDOWNS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
-/// Processes that are killed at once.
+/// Numbers of processes that one teardown kills.
 pub(super) const KILLED: &[f64] = &[0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0];
-/// Seconds: how late events are processed. The ring is read every 20 ms at the latest.
+/// Delays of events in seconds, from the hook to their processing. The ring buffer is read at least every 20 ms.
 pub(super) const DELAYS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 impl Histogram {
@@ -38,7 +38,7 @@ impl Histogram {
         self.sum
     }
 
-    /// Each bound, and how many values are not above it.
+    /// Each bound, and the number of values up to it.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         self.bounds.iter().zip(&self.counts).scan(0, |sum, (bound, count)| {
             *sum += count;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_counts_in_every_bucket_that_it_is_not_above() {
+    fn a_value_counts_in_every_bucket_whose_bound_it_does_not_exceed() {
         let mut histogram = Histogram::new(&[1.0, 10.0]);
         [0.5, 1.0, 5.0, 100.0].into_iter().for_each(|value| histogram.observe(value));
         assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1.0, 2), (10.0, 3)]);

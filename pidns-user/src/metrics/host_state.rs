@@ -1,4 +1,4 @@
-//! What exists on the host, added up for a scrape.
+//! The state of the host, summed up for a scrape.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,14 +15,14 @@ use crate::{
     model::{NamespaceState, Observation, Stage, World},
 };
 
-/// How far a namespace has come: the values of the label `state` of `pidns_namespaces`.
+/// The state of a namespace: the values of the label `state` of `pidns_namespaces`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NamespaceStateLabel {
     /// It has a process.
     Active,
     /// Its init is dead, and members are left.
     Draining,
-    /// It has no process.
+    /// It has no process, or only a PID 1 that has ended and that its parent has not reaped.
     Pinned,
 }
 
@@ -37,19 +37,21 @@ impl NamespaceStateLabel {
         }
     }
 
-    /// Of a namespace with so many processes. A snapshot reports a namespace that is only held as alive, without processes: it is
-    /// pinned.
+    /// The state of a namespace with this many processes. A snapshot reports a namespace that is only held as alive;
+    /// without processes it is pinned.
     fn of(stage: &Stage, processes: u64) -> Self {
         match stage {
             Stage::Alive if processes == 0 => Self::Pinned,
             Stage::Alive => Self::Active,
+            // No member keeps it from ending.
+            Stage::Dying { torn_down: true, .. } => Self::Pinned,
             Stage::Dying { .. } => Self::Draining,
             Stage::Empty | Stage::Held { .. } => Self::Pinned,
         }
     }
 }
 
-/// Processes of a namespace or a runtime.
+/// Numbers of processes and threads of a namespace or a runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Population {
     /// By [`ProcessStateLabel`].
@@ -72,11 +74,11 @@ impl Population {
     }
 }
 
-/// A namespace.
+/// A namespace, as the metrics need it.
 #[derive(Clone, Debug)]
 pub(super) struct NamespaceSummary {
     pub(super) inum: NsInum,
-    /// As the kernel side counts it; `None` for the initial one, and for one that has had no process.
+    /// Its id in the kernel side's counters; `None` for the initial namespace, and if it has had no process.
     pub(super) id: Option<NamespaceId>,
     pub(super) parent: Option<NsInum>,
     pub(super) level: u32,
@@ -86,7 +88,7 @@ pub(super) struct NamespaceSummary {
     pub(super) state: NamespaceStateLabel,
     pub(super) init: Option<HostPid>,
     pub(super) population: Population,
-    /// When the oldest zombie was first seen as one.
+    /// When the oldest zombie was first seen as a zombie.
     pub(super) oldest_zombie: Option<BootNs>,
 }
 
@@ -96,25 +98,25 @@ impl NamespaceSummary {
     }
 }
 
-/// What exists.
+/// The state of the host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostState {
-    /// Most processes first.
+    /// Sorted by the number of processes, the largest first.
     pub(super) namespaces: Vec<NamespaceSummary>,
-    /// When the last snapshot was begun; 0 before the first one.
+    /// The start of the last snapshot; 0 before the first one.
     pub(super) as_of: BootNs,
 }
 
-/// When each zombie was first seen as one.
+/// When each zombie was first seen as a zombie.
 #[derive(Debug, Default)]
 pub(super) struct ZombieAges(HashMap<ProcessKey, BootNs>);
 
-/// The label of what a namespace belongs to.
+/// The runtime label of a namespace.
 pub(super) fn runtime_of(namespace: &SnapshotNamespace) -> RuntimeLabel {
     if namespace.level == 0 { RuntimeLabel::Host } else { RuntimeLabel::of(namespace.container.as_ref()) }
 }
 
-/// How the kernel side counts a namespace. One that has had no process has no counts, where the kernel gives it no number.
+/// The id of a namespace in the kernel side's counters. On kernels before 6.18 it has none until it has a process.
 pub(super) fn id_of(state: &NamespaceState) -> Option<NamespaceId> {
     let NamespaceState { namespace, .. } = state;
     let id = namespace.kernel_id.or(state.init_start().map(|start| start.0))?;
@@ -131,7 +133,7 @@ impl HostState {
             let Observation { state: letter, threads, .. } = process.observed;
             let is_zombie = process.ended.is_some() && !world.is_exiting(process);
             let state = if is_zombie { ProcessStateLabel::Zombie } else { ProcessStateLabel::of(letter) };
-            // A first thread that has ended, of a process that goes on, is in state Z too.
+            // If only the first thread of a process has ended, its state is Z too.
             let state = match state {
                 ProcessStateLabel::Zombie if !is_zombie => ProcessStateLabel::Sleeping,
                 state => state,
@@ -171,12 +173,12 @@ impl HostState {
         Self { namespaces, as_of }
     }
 
-    /// Those below the initial one.
+    /// All namespaces except the initial one.
     pub(super) fn below(&self) -> impl Iterator<Item = &NamespaceSummary> {
         self.namespaces.iter().filter(|ns| !ns.is_initial())
     }
 
-    /// The processes of each runtime, below the initial namespace.
+    /// The processes of each runtime in namespaces other than the initial one.
     pub(super) fn by_runtime(&self) -> BTreeMap<RuntimeLabel, Population> {
         let mut populations: BTreeMap<_, Population> =
             RuntimeLabel::BELOW.iter().map(|runtime| (*runtime, Population::default())).collect();

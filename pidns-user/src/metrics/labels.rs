@@ -1,10 +1,10 @@
-//! Values of labels.
+//! The values of labels.
 
 use std::sync::Arc;
 
 use crate::event::container::{Container, Runtime};
 
-/// What a namespace belongs to: the values of the label `runtime`.
+/// The runtime that a namespace belongs to: the values of the label `runtime`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum RuntimeLabel {
     Docker,
@@ -13,7 +13,7 @@ pub(super) enum RuntimeLabel {
     Podman,
     Lxc,
     Nspawn,
-    /// A container of another runtime, or of one that is not known.
+    /// A container of another or an unknown runtime.
     Other,
     /// No container.
     NoContainer,
@@ -22,7 +22,7 @@ pub(super) enum RuntimeLabel {
 }
 
 impl RuntimeLabel {
-    /// Those of namespaces below the initial one.
+    /// The values for namespaces below the initial one.
     pub(super) const BELOW: [Self; 8] = [
         Self::Docker,
         Self::Containerd,
@@ -34,7 +34,7 @@ impl RuntimeLabel {
         Self::NoContainer,
     ];
 
-    /// All of them.
+    /// All values.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         Self::BELOW.into_iter().chain([Self::Host])
     }
@@ -67,7 +67,7 @@ impl RuntimeLabel {
     }
 }
 
-/// State of a process: the values of the label `state`.
+/// The state of a process: the values of the label `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessStateLabel {
     Running,
@@ -77,14 +77,14 @@ pub(super) enum ProcessStateLabel {
     Zombie,
 }
 
-/// How many there are.
+/// Number of process states.
 pub(super) const PROCESS_STATES: usize = ProcessStateLabel::ALL.len();
 
 impl ProcessStateLabel {
     pub(super) const ALL: [Self; 5] =
         [Self::Running, Self::Sleeping, Self::Blocked, Self::Stopped, Self::Zombie];
 
-    /// Of a letter as proc(5) has it. A process that no snapshot has yet has just been forked.
+    /// The state for a letter of proc(5). A process without a letter has just been forked and is in no snapshot yet.
     pub(super) fn of(letter: Option<char>) -> Self {
         match letter {
             Some('D') => Self::Blocked,
@@ -106,9 +106,9 @@ impl ProcessStateLabel {
     }
 }
 
-/// Values of `reason` of what ended, by number of [`pidns_ebpf::abi::namespace_counters::ExitReason`].
+/// Values of `reason` of an exit, indexed by [`pidns_ebpf::abi::namespace_counters::ExitReason`].
 pub(super) const EXIT_REASONS: [&str; 5] = ["ok", "error", "signal", "cascade", "oom_kill"];
-/// Values of `method`; the last where a program of 32 bits called.
+/// Values of `method`; `unknown` is for calls of 32-bit programs.
 pub(super) const METHODS: [&str; 4] = ["clone", "clone3", "unshare", "unknown"];
 /// Values of `reason` of a refused creation (docs/events.md).
 pub(super) const CREATION_REFUSALS: [&str; 12] = [
@@ -146,7 +146,7 @@ pub(super) const ORIGINS: [&str; 4] = ["inside", "ancestor", "kernel", "parent_d
 pub(super) const JOIN_RESULTS: [&str; 2] = ["ok", "refused"];
 /// Values of `stage` of a loss (docs/events.md).
 pub(super) const LOSS_STAGES: [&str; 4] = ["ring", "table", "hook", "malformed"];
-/// Values of `source`: where the lookup of a container's runtime or name failed.
+/// Values of `source`: the source in which the runtime (`cgroup`) or the name (`runtime`) of a container was not found.
 pub(super) const ENRICHMENT_SOURCES: [&str; 2] = ["cgroup", "runtime"];
 /// Values of `kind` of a correction.
 pub(super) const CORRECTIONS: [&str; 3] = ["added", "removed", "changed"];
@@ -156,12 +156,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_runtime_has_a_label_and_a_unit_of_systemd_is_no_container() {
+    fn each_runtime_has_a_label_and_a_systemd_unit_is_no_container() {
         let label =
             |runtime| RuntimeLabel::of(Some(&Arc::new(Container { runtime, ..Container::default() })));
         assert_eq!(label(Some(Runtime::Docker)).name(), "docker");
         assert_eq!(label(Some(Runtime::Crun)).name(), "other");
-        assert_eq!(label(None).name(), "other", "a container, of a runtime that is not known");
+        assert_eq!(label(None).name(), "other", "a container of an unknown runtime");
         assert_eq!(label(Some(Runtime::Systemd)).name(), "none");
         assert_eq!(RuntimeLabel::of(None).name(), "none");
     }

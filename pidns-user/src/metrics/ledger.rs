@@ -1,7 +1,7 @@
-//! What happened to processes, by runtime: the kernel side counts by namespace, and namespaces go.
+//! Totals of forks, execs, exits and reaps by runtime. The kernel side counts by namespace, and namespaces end.
 //!
-//! Each reading is compared with the one before it, and the difference is added to the runtime that the namespace belongs to then.
-//! So no total falls when a namespace goes, or when its container becomes known, and nothing is counted twice.
+//! The ledger compares each reading with the one before it, and adds the difference to the runtime of the namespace at
+//! that time. So no total decreases when a namespace ends or its container becomes known, and nothing is counted twice.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,13 +13,13 @@ use super::labels::RuntimeLabel;
 use crate::event::identity::NsInum;
 use crate::kernel::namespace_counters::{CounterError, Counts, NamespaceCounterTable, Reading};
 
-/// Where the counts come from: the kernel side, or a test.
+/// The source of the counts: the kernel side, or a test.
 pub trait CountSource: Send {
-    /// Reads everything.
+    /// Reads all counts.
     fn read(&self) -> Result<Reading, CounterError>;
-    /// Reads what was counted of a namespace that is gone, and forgets it.
-    fn take(&mut self, id: NamespaceId) -> Result<Counts, CounterError>;
-    /// Slots in use on the CPU that has most of them in use, and all that a CPU has.
+    /// Reads the counts of namespaces that are gone, and frees their slots.
+    fn take(&mut self, gone: &HashSet<NamespaceId>) -> Result<HashMap<NamespaceId, Counts>, CounterError>;
+    /// Number of slots in use on the CPU with the most in use, and number of slots per CPU.
     fn slots(&self) -> (u64, u64);
 }
 
@@ -28,8 +28,8 @@ impl CountSource for NamespaceCounterTable {
         Self::read(self)
     }
 
-    fn take(&mut self, id: NamespaceId) -> Result<Counts, CounterError> {
-        Self::take(self, id)
+    fn take(&mut self, gone: &HashSet<NamespaceId>) -> Result<HashMap<NamespaceId, Counts>, CounterError> {
+        Self::take(self, gone)
     }
 
     fn slots(&self) -> (u64, u64) {
@@ -37,59 +37,69 @@ impl CountSource for NamespaceCounterTable {
     }
 }
 
-/// A namespace's counts as they were read last, and what follows from them.
+/// When this many namespaces have ended, their counts are taken. Taking them reads all slots of all CPUs, so it is not
+/// done for each namespace. Until then their slots stay in use.
+const MANY_GONE: usize = SLOTS as usize / 4;
+
+/// The last counts of a namespace, and figures derived from them.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     runtime: RuntimeLabel,
-    /// Whether the kernel side has a place for it.
+    /// Whether the kernel side counts it separately.
     is_counted: bool,
     counts: Counts,
-    /// Zombies that were there before the counting began.
+    /// Zombies that existed before the counting began.
     earlier_zombies: u64,
     reaps: u64,
-    /// Processes that had ended before the snapshot that is being taken was begun.
+    /// Processes that had ended when the current snapshot began.
     ended_before_snapshot: u64,
-    /// Of how many snapshots in a row the model did not know it.
+    /// Number of consecutive snapshots that did not list it.
     unknown_to_snapshots: u32,
 }
 
-/// Totals of a runtime.
+/// The totals of a runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) counts: Counts,
     pub(super) reaps: u64,
 }
 
-/// The counts of everything.
+/// The totals of all runtimes, and the last counts of all namespaces.
 pub struct Ledger {
     source: Box<dyn CountSource>,
     totals: BTreeMap<RuntimeLabel, Totals>,
     namespaces: HashMap<NamespaceId, Account>,
+    /// Namespaces that are gone, but whose counts have not been taken yet.
+    gone: HashSet<NamespaceId>,
     host: Account,
-    together: Counts,
-    /// `together` as it was before the last snapshot, and whether it had grown by then.
-    together_before: Counts,
-    together_grows: bool,
+    shared_slot: Counts,
+    /// The value of `shared_slot` before the last snapshot.
+    shared_slot_before: Counts,
+    /// Whether `shared_slot` grew between the last two snapshots.
+    shared_slot_grows: bool,
     has_snapshot: bool,
 }
 
 impl Ledger {
-    /// Nothing has been read yet.
+    /// An empty ledger.
     pub fn new(source: Box<dyn CountSource>) -> Self {
         Self {
             source,
             totals: RuntimeLabel::all().map(|runtime| (runtime, Totals::default())).collect(),
             namespaces: HashMap::new(),
+            gone: HashSet::new(),
             host: Account::new(RuntimeLabel::Host),
-            together: Counts::default(),
-            together_before: Counts::default(),
-            together_grows: false,
+            shared_slot: Counts::default(),
+            shared_slot_before: Counts::default(),
+            shared_slot_grows: false,
             has_snapshot: false,
         }
     }
 
-    /// A namespace exists, and belongs to this runtime from now on.
+    /// Adds a namespace if it is new. From now on its counts belong to this runtime.
     pub(super) fn assign_runtime(&mut self, id: NamespaceId, runtime: RuntimeLabel) {
+        // It may have been marked as gone although a holder keeps it.
+        self.gone.remove(&id);
         self.account(id).runtime = runtime;
     }
 
@@ -97,13 +107,14 @@ impl Ledger {
         self.namespaces.entry(id).or_insert(Account::new(RuntimeLabel::NoContainer))
     }
 
-    /// Reads the counters. Nothing changes where they cannot be read.
+    /// Reads the counters. If they cannot be read, the totals do not change.
     pub(super) fn read(&mut self) -> Result<(), CounterError> {
-        let Reading { host, together, namespaces } = self.source.read()?;
+        self.close_gone()?;
+        let Reading { host, shared_slot, namespaces } = self.source.read()?;
         let more = std::mem::replace(&mut self.host.counts, host);
         self.add(RuntimeLabel::Host, &host.since(&more));
-        let more = std::mem::replace(&mut self.together, together);
-        self.add(RuntimeLabel::Other, &together.since(&more));
+        let more = std::mem::replace(&mut self.shared_slot, shared_slot);
+        self.add(RuntimeLabel::Other, &shared_slot.since(&more));
         for (id, counts) in namespaces {
             let account = self.account(id);
             account.is_counted = true;
@@ -122,21 +133,23 @@ impl Ledger {
         self.totals.entry(runtime).or_default().reaps += more;
     }
 
-    /// A snapshot is about to be taken: what has ended by now and is no zombie there was reaped.
+    /// Notes which processes have ended before a snapshot. Those that are no zombies in the snapshot were reaped.
     pub(super) fn before_snapshot(&mut self) {
-        // Where they cannot be read fewer have ended, as far as is known: reaps are seen later.
+        // If the counters cannot be read, the ledger knows of fewer exits, and counts the reaps later.
         if let Err(error) = self.read() {
             warn!(%error, "the kernel's counters cannot be read");
         }
-        self.together_grows = self.together != std::mem::replace(&mut self.together_before, self.together);
+        self.shared_slot_grows =
+            self.shared_slot != std::mem::replace(&mut self.shared_slot_before, self.shared_slot);
         for account in self.namespaces.values_mut().chain([&mut self.host]) {
             account.ended_before_snapshot = account.counts.ended();
         }
     }
 
-    /// The zombies that a snapshot has found, by namespace that exists. What was counted of one that does not exist is kept for
-    /// one snapshot more: it may have come to be meanwhile. It is kept, too, where another one has its inode number, as that may be
-    /// the same one with less known of it.
+    /// Counts reaps after a snapshot, from the zombies of each existing namespace. If a snapshot does not list a
+    /// namespace, its counts are kept until the next one, because the namespace may be newer than the snapshot. They
+    /// are also kept if a namespace with the same inode number exists: it may be the same one, with an incomplete
+    /// identity.
     pub(super) fn after_snapshot(
         &mut self,
         host_zombies: u64,
@@ -160,23 +173,37 @@ impl Ledger {
         }
     }
 
-    /// A namespace is gone: nothing will be counted there any more, and all that ended there was reaped. (But for its init, where
-    /// its parent is slow.)
+    /// Marks a namespace as gone: nothing more will be counted there, and all its processes were reaped. (Its init may
+    /// not be, if the parent is slow.)
     pub(super) fn close(&mut self, id: NamespaceId) {
-        let mut account = self.namespaces.remove(&id).unwrap_or(Account::new(RuntimeLabel::NoContainer));
-        let counts = match self.source.take(id) {
-            Ok(counts) => counts,
-            Err(error) => {
-                warn!(%error, "the kernel's counters of a namespace that is gone cannot be read");
-                // Tried again after the next snapshots, which do not have it.
-                self.namespaces.insert(id, account);
-                return;
-            }
-        };
-        self.add(account.runtime, &counts.since(&account.counts));
-        account.ended_before_snapshot = counts.ended().max(account.counts.ended());
-        let more = account.reaped(0, false);
-        self.add_reaps(account.runtime, more);
+        self.gone.insert(id);
+        if self.gone.len() >= MANY_GONE {
+            self.tidy();
+        }
+    }
+
+    /// Takes the counts of the namespaces that are gone, which frees their slots.
+    pub(super) fn tidy(&mut self) {
+        if let Err(error) = self.close_gone() {
+            warn!(%error, "the kernel's counters of namespaces that are gone cannot be read");
+        }
+    }
+
+    /// Adds the last counts of namespaces that are gone. If they cannot be read, the next call tries again.
+    fn close_gone(&mut self) -> Result<(), CounterError> {
+        if self.gone.is_empty() {
+            return Ok(());
+        }
+        let mut taken = self.source.take(&self.gone)?;
+        for id in std::mem::take(&mut self.gone) {
+            let mut account = self.namespaces.remove(&id).unwrap_or(Account::new(RuntimeLabel::NoContainer));
+            let counts = taken.remove(&id).unwrap_or_default();
+            self.add(account.runtime, &counts.since(&account.counts));
+            account.ended_before_snapshot = counts.ended().max(account.counts.ended());
+            let more = account.reaped(0, false);
+            self.add_reaps(account.runtime, more);
+        }
+        Ok(())
     }
 
     /// The totals of each runtime.
@@ -184,19 +211,19 @@ impl Ledger {
         self.totals.iter().map(|(runtime, totals)| (*runtime, *totals))
     }
 
-    /// Forks and reaps of a namespace; `None` where nothing of it was counted, or is any more.
+    /// Forks and reaps of a namespace; `None` if the ledger has no counts of it.
     pub(super) fn forks_and_reaps(&self, id: NamespaceId) -> Option<(u64, u64)> {
         self.namespaces.get(&id).map(|account| (account.counts.forks, account.reaps))
     }
 
-    /// Slots of the kernel side's table that are in use, and all of them.
+    /// Number of slots of the kernel side's table in use, and of all slots.
     pub(super) fn slots(&self) -> (u64, u64) {
         self.source.slots()
     }
 
-    /// How many of these namespaces, at most, are being counted together with others, as they found no place of their own.
-    pub(super) fn counted_together(&self, namespaces: impl Iterator<Item = NamespaceId>) -> usize {
-        if !self.together_grows {
+    /// At most this many of the namespaces are counted in the shared slot, because there was no room for them.
+    pub(super) fn max_in_shared_slot(&self, namespaces: impl Iterator<Item = NamespaceId>) -> usize {
+        if !self.shared_slot_grows {
             return 0;
         }
         let has_place = |id: &NamespaceId| self.namespaces.get(id).is_some_and(|account| account.is_counted);
@@ -217,12 +244,12 @@ impl Account {
         }
     }
 
-    /// Processes that were reaped since this was asked last.
+    /// Number of processes that were reaped since the last call.
     fn reaped(&mut self, zombies: u64, is_first: bool) -> u64 {
         if is_first {
             self.earlier_zombies = zombies.saturating_sub(self.ended_before_snapshot);
         }
-        // A process may have ended since the counters were read: it is a zombie, and not among those that have ended.
+        // A process that ended after the counters were read is a zombie, but not yet counted as ended.
         let reaps = (self.ended_before_snapshot + self.earlier_zombies).saturating_sub(zombies);
         let more = reaps.saturating_sub(self.reaps);
         self.reaps += more;
@@ -245,8 +272,11 @@ mod tests {
             Ok(self.0.lock().unwrap().clone())
         }
 
-        fn take(&mut self, id: NamespaceId) -> Result<Counts, CounterError> {
-            Ok(self.0.lock().unwrap().namespaces.remove(&id).unwrap_or_default())
+        fn take(
+            &mut self,
+            gone: &HashSet<NamespaceId>,
+        ) -> Result<HashMap<NamespaceId, Counts>, CounterError> {
+            Ok(self.0.lock().unwrap().namespaces.extract_if(|id, _| gone.contains(id)).collect())
         }
 
         fn slots(&self) -> (u64, u64) {
@@ -254,7 +284,7 @@ mod tests {
         }
     }
 
-    /// One that cannot be read.
+    /// A source that cannot be read.
     struct Broken(Table);
 
     impl CountSource for Broken {
@@ -262,7 +292,7 @@ mod tests {
             Err(CounterError::Map(std::io::Error::other("broken")))
         }
 
-        fn take(&mut self, _: NamespaceId) -> Result<Counts, CounterError> {
+        fn take(&mut self, _: &HashSet<NamespaceId>) -> Result<HashMap<NamespaceId, Counts>, CounterError> {
             Err(CounterError::Map(std::io::Error::other("broken")))
         }
 
@@ -290,6 +320,20 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_is_held_after_all_keeps_its_runtime() {
+        let (mut ledger, reading) = ledger();
+        ledger.assign_runtime(id(1), RuntimeLabel::Docker);
+        reading.lock().unwrap().namespaces.insert(id(1), counts(5, 0));
+        ledger.close(id(1));
+        ledger.assign_runtime(id(1), RuntimeLabel::Docker);
+        ledger.read().unwrap();
+        reading.lock().unwrap().namespaces.insert(id(1), counts(7, 0));
+        ledger.read().unwrap();
+        assert_eq!(total(&ledger, RuntimeLabel::Docker).0, 7);
+        assert_eq!(total(&ledger, RuntimeLabel::NoContainer).0, 0);
+    }
+
+    #[test]
     fn a_total_keeps_the_counts_of_an_ended_namespace() {
         let (mut ledger, reading) = ledger();
         ledger.assign_runtime(id(1), RuntimeLabel::Docker);
@@ -297,14 +341,15 @@ mod tests {
         ledger.read().unwrap();
         reading.lock().unwrap().namespaces.insert(id(1), counts(7, 7));
         ledger.close(id(1));
+        ledger.tidy();
         assert_eq!(total(&ledger, RuntimeLabel::Docker), (7, 7, 7));
         ledger.read().unwrap();
-        assert_eq!(total(&ledger, RuntimeLabel::Docker), (7, 7, 7), "and counts none of it again");
+        assert_eq!(total(&ledger, RuntimeLabel::Docker), (7, 7, 7), "a second reading adds nothing");
         assert_eq!(ledger.forks_and_reaps(id(1)), None);
     }
 
     #[test]
-    fn counts_from_before_the_container_was_known_keep_their_labels() {
+    fn counts_from_before_the_container_was_known_keep_their_runtime() {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(1, 0));
         ledger.read().unwrap();
@@ -316,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn reaps_are_ends_without_zombies_and_never_fall() {
+    fn reaps_are_exits_minus_zombies_and_never_decrease() {
         let (mut ledger, reading) = ledger();
         let mut see = |ended, zombies| {
             reading.lock().unwrap().namespaces.insert(id(1), counts(0, ended));
@@ -324,65 +369,81 @@ mod tests {
             ledger.after_snapshot(0, &[(id(1), zombies)].into(), &[NsInum(1)].into());
             ledger.forks_and_reaps(id(1)).unwrap().1
         };
-        assert_eq!(see(2, 5), 0, "three zombies are from before, and two ended since");
+        assert_eq!(see(2, 5), 0, "three of five zombies are older than the counting");
         assert_eq!(see(2, 4), 1, "one of them was reaped");
         assert_eq!(see(10, 4), 9);
-        assert_eq!(see(10, 6), 9, "two ended after the counters were read");
-        assert_eq!(see(12, 0), 15, "12, and the three from before");
+        assert_eq!(see(10, 6), 9, "two processes ended after the counters were read");
+        assert_eq!(see(12, 0), 15, "12 exits and the three older zombies");
         assert_eq!(total(&ledger, RuntimeLabel::NoContainer).2, 15);
     }
 
     #[test]
-    fn a_namespace_that_two_snapshots_do_not_have_is_forgotten_and_its_counts_are_kept() {
+    fn a_namespace_missing_in_two_snapshots_is_forgotten_but_stays_in_the_totals() {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(3, 3));
         for is_left in [true, false] {
             ledger.before_snapshot();
             ledger.after_snapshot(0, &HashMap::new(), &HashSet::new());
+            ledger.tidy();
             assert_eq!(reading.lock().unwrap().namespaces.contains_key(&id(1)), is_left);
         }
         assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 3));
     }
 
     #[test]
-    fn namespaces_that_share_a_place_are_counted_under_other_and_reported_while_that_grows() {
+    fn ended_namespaces_do_not_occupy_many_slots() {
         let (mut ledger, reading) = ledger();
-        reading.lock().unwrap().namespaces.insert(id(1), counts(3, 0));
-        reading.lock().unwrap().together = counts(8, 0);
-        ledger.assign_runtime(id(2), RuntimeLabel::NoContainer);
-        ledger.before_snapshot();
-        assert_eq!(total(&ledger, RuntimeLabel::Other).0, 8);
-        let together = |ledger: &Ledger| ledger.counted_together([id(1), id(2)].into_iter());
-        assert_eq!(together(&ledger), 1);
-        ledger.before_snapshot();
-        assert_eq!(together(&ledger), 0, "nothing was counted there since");
+        for number in 1..=MANY_GONE as u64 {
+            reading.lock().unwrap().namespaces.insert(id(number), counts(1, 1));
+            assert_eq!(reading.lock().unwrap().namespaces.len() as u64, number);
+            ledger.close(id(number));
+        }
+        assert_eq!(reading.lock().unwrap().namespaces.len(), 0);
+        assert_eq!(
+            total(&ledger, RuntimeLabel::NoContainer),
+            (MANY_GONE as u64, MANY_GONE as u64, MANY_GONE as u64)
+        );
     }
 
     #[test]
-    fn a_namespace_whose_number_a_snapshot_has_is_not_closed() {
+    fn namespaces_in_the_shared_slot_count_as_other_and_are_reported_while_it_grows() {
+        let (mut ledger, reading) = ledger();
+        reading.lock().unwrap().namespaces.insert(id(1), counts(3, 0));
+        reading.lock().unwrap().shared_slot = counts(8, 0);
+        ledger.assign_runtime(id(2), RuntimeLabel::NoContainer);
+        ledger.before_snapshot();
+        assert_eq!(total(&ledger, RuntimeLabel::Other).0, 8);
+        let shared = |ledger: &Ledger| ledger.max_in_shared_slot([id(1), id(2)].into_iter());
+        assert_eq!(shared(&ledger), 1);
+        ledger.before_snapshot();
+        assert_eq!(shared(&ledger), 0, "the shared slot did not grow since");
+    }
+
+    #[test]
+    fn a_namespace_whose_inode_number_is_in_the_snapshot_is_kept() {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(3, 3));
         for _ in 0..3 {
             ledger.before_snapshot();
-            // Of which it is not known which one it is.
+            // The snapshot has the inode number, but it is unknown which namespace it stands for.
             ledger.after_snapshot(0, &HashMap::new(), &[NsInum(1)].into());
+            ledger.tidy();
         }
         assert!(reading.lock().unwrap().namespaces.contains_key(&id(1)));
     }
 
     #[test]
-    fn counters_that_cannot_be_read_change_nothing_and_are_tried_again() {
+    fn unreadable_counters_change_nothing_and_are_read_again() {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(3, 3));
         ledger.read().unwrap();
         ledger.source = Box::new(Broken(Table(Arc::clone(&reading))));
         assert!(ledger.read().is_err());
         ledger.close(id(1));
-        assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 0), "what was read before");
+        ledger.tidy();
+        assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 0), "the last totals stay");
         ledger.source = Box::new(Table(reading));
-        for _ in 0..2 {
-            ledger.after_snapshot(0, &HashMap::new(), &HashSet::new());
-        }
+        ledger.tidy();
         assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 3), "nothing is counted twice");
     }
 }

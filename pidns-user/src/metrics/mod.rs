@@ -1,7 +1,7 @@
-//! The metrics: what the kernel side counts, what the events report, and what exists, added up for each scrape.
+//! The metrics. They combine the kernel side's counters, the events and the state of the host.
 //!
-//! [`MetricsConsumer`] is fed by the pipeline, [`Snapshots`] by the taking of snapshots, and [`Metrics`] is what a scrape reads:
-//! it touches neither. docs/metrics.md describes every metric.
+//! The pipeline feeds [`MetricsConsumer`], and the code that takes snapshots feeds [`Snapshots`]. A scrape reads only
+//! [`Metrics`]. docs/metrics.md describes every metric.
 
 mod agent;
 mod budgets;
@@ -27,15 +27,15 @@ pub use self::{
     consumer::MetricsConsumer,
     ledger::{CountSource, Ledger},
 };
-use self::{host_state::HostState, tally::Tally};
+use self::{host_state::HostState, tally::EventCounts};
 use crate::{findings::OpenFindings, source::observer::SnapshotWatch};
 
 #[cfg(test)]
 mod tests;
 
-/// What the pipeline's thread writes and scrapes read.
+/// State that the pipeline's thread writes and scrapes read.
 struct Shared {
-    tally: Mutex<Tally>,
+    tally: Mutex<EventCounts>,
     ledger: Mutex<Ledger>,
     state: RwLock<Arc<HostState>>,
     pass: Mutex<Option<Duration>>,
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    fn tally(&self) -> MutexGuard<'_, EventCounts> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,7 +69,7 @@ impl Shared {
     }
 }
 
-/// Reads the counters before each snapshot, and how long the snapshot takes.
+/// Reads the counters before each snapshot, and stores how long the snapshot takes.
 pub struct Snapshots(Arc<Shared>);
 
 impl SnapshotWatch for Snapshots {
@@ -82,7 +82,7 @@ impl SnapshotWatch for Snapshots {
     }
 }
 
-/// The metrics of an agent, and what feeds them.
+/// Creates the metrics of an agent, and the objects that feed them.
 pub fn metrics(
     ledger: Ledger,
     facts: AgentFacts,
@@ -90,7 +90,7 @@ pub fn metrics(
     namespace_limit: usize,
 ) -> Result<(Metrics, MetricsConsumer, Snapshots), MetricsError> {
     let shared = Arc::new(Shared {
-        tally: Mutex::new(Tally::new()),
+        tally: Mutex::new(EventCounts::new()),
         ledger: Mutex::new(ledger),
         state: RwLock::default(),
         pass: Mutex::default(),

@@ -1,4 +1,4 @@
-//! The state of the kernel side and the snapshots in `/status`.
+//! The part of `/status` about the kernel side and the snapshots.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{Shared, tally::seconds};
 use crate::kernel::clock;
 
 impl Shared {
-    /// As a JSON object.
+    /// This part as a JSON object.
     pub(super) fn status(&self) -> Value {
         let facts = self.facts();
         let state = self.state();

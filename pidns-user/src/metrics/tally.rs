@@ -1,4 +1,4 @@
-//! Counts what the events report.
+//! Counts events and the facts that they report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,9 +18,9 @@ use crate::event::{
 /// Counts by one label.
 pub(super) type ByLabel = BTreeMap<&'static str, u64>;
 
-/// What the events of a run report.
+/// The counts since the agent started.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct EventCounts {
     pub(super) events: BTreeMap<&'static str, u64>,
     pub(super) lost: ByLabel,
     pub(super) delays: Histogram,
@@ -40,14 +40,15 @@ pub(super) struct Tally {
     pub(super) enrichment_failures: ByLabel,
 }
 
-impl Tally {
-    /// Zeros for all that is known to be possible.
+impl EventCounts {
+    /// Starts all known label values at 0.
     pub(super) fn new() -> Self {
         let zeros = |labels: &[&'static str]| labels.iter().map(|label| (*label, 0)).collect();
-        let of_agents: BTreeSet<&'static str> =
-            Body::NAMES.iter().copied().filter(|name| !name.starts_with("process.")).collect();
+        // Of processes, only ends for lack of memory are events.
+        let comes = |name: &&str| !name.starts_with("process.") || *name == "process.exit";
+        let event_names: BTreeSet<&'static str> = Body::NAMES.iter().copied().filter(comes).collect();
         Self {
-            events: of_agents.into_iter().map(|name| (name, 0)).collect(),
+            events: event_names.into_iter().map(|name| (name, 0)).collect(),
             lost: zeros(&LOSS_STAGES),
             delays: Histogram::new(DELAYS),
             creations: zeros(&METHODS),
@@ -71,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// Counts an event of the running kernel that is processed now.
+    /// Counts an event of the running kernel; `now` is the time of its processing.
     pub(super) fn count(&mut self, event: &Event, runtime: RuntimeLabel, now: BootNs) {
         *self.events.entry(event.body.name()).or_default() += 1;
         if !event.body.name().starts_with("stream.") && !event.body.name().starts_with("snapshot.") {
@@ -109,10 +110,10 @@ impl Tally {
         }
     }
 
-    /// A namespace has turned out to belong to this container.
+    /// Counts a failed lookup if the container of a namespace has no runtime or no name.
     pub(super) fn named(&mut self, container: &Container) {
         let has_name = container.name.is_some()
-            // Their id is the name.
+            // With these runtimes the id is the name.
             || matches!(container.runtime, Some(Runtime::Lxc | Runtime::Nspawn | Runtime::Systemd));
         if container.runtime.is_none() {
             add(&mut self.enrichment_failures, "cgroup", "cgroup");
@@ -121,7 +122,7 @@ impl Tally {
         }
     }
 
-    /// A namespace that was created then, if that is known, has been destroyed.
+    /// Counts a destroyed namespace, and its lifetime if its birth is known.
     pub(super) fn destroyed(&mut self, born: Option<BootNs>, at: BootNs) {
         self.destructions += 1;
         if let Some(born) = born {
@@ -134,7 +135,7 @@ fn add(counts: &mut ByLabel, label: &str, otherwise: &'static str) {
     add_many(counts, label, otherwise, 1);
 }
 
-/// Adds to the count of this label; of one that is not known, to that of `otherwise`.
+/// Adds to the count of this label, or to the count of `otherwise` if the label is unknown.
 fn add_many(counts: &mut ByLabel, label: &str, otherwise: &'static str, count: u64) {
     let key = if counts.contains_key(label) { label } else { otherwise };
     if let Some(sum) = counts.get_mut(key) {
@@ -147,7 +148,7 @@ pub(super) fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// How an init ended, in the order of precedence that processes are counted by in the kernel.
+/// The reason for an init's exit. If several apply, the kernel side's counters have the same precedence.
 fn reason(exit: &Exit, cause: &Cause) -> &'static str {
     match (cause, exit) {
         (Cause::Oom { .. }, _) => "oom_kill",

@@ -1,6 +1,9 @@
-//! Scrapes of states that are made of events.
+//! Tests of the metrics that result from given events.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use pidns_ebpf::abi::namespace_counters::NamespaceId;
@@ -22,7 +25,7 @@ use crate::{
     text::Name,
 };
 
-/// What the kernel side has counted.
+/// A source of given counts.
 #[derive(Default)]
 struct Counted(Reading);
 
@@ -31,8 +34,8 @@ impl CountSource for Counted {
         Ok(self.0.clone())
     }
 
-    fn take(&mut self, id: NamespaceId) -> Result<Counts, CounterError> {
-        Ok(self.0.namespaces.remove(&id).unwrap_or_default())
+    fn take(&mut self, gone: &HashSet<NamespaceId>) -> Result<HashMap<NamespaceId, Counts>, CounterError> {
+        Ok(self.0.namespaces.extract_if(|id, _| gone.contains(id)).collect())
     }
 
     fn slots(&self) -> (u64, u64) {
@@ -40,17 +43,17 @@ impl CountSource for Counted {
     }
 }
 
-/// The scrape after these events, with series for so many namespaces.
+/// The metrics after these events. At most `namespace_limit` namespaces have series of their own.
 fn scrape(bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> String {
     scrape_of(Counted::default(), bodies, namespace_limit)
 }
 
-/// The same where the kernel side has counted something.
+/// Like [`scrape`], with these counts of the kernel side.
 fn scrape_of(counted: Counted, bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> String {
     let facts = AgentFacts { hooks: Vec::new(), unseen: Vec::new(), gauges: Gauges::default() };
     let (metrics, mut consumer, _) =
         metrics(Ledger::new(Box::new(counted)), facts, OpenFindings::default(), namespace_limit)
-            .expect("the metrics are well described");
+            .expect("the descriptions are valid");
     let mut world = World::default();
     world.follow_namespaces(&BTreeMap::new());
     for body in bodies {
@@ -61,7 +64,7 @@ fn scrape_of(counted: Counted, bodies: impl IntoIterator<Item = Body>, namespace
     world.settle();
     world.processes_are_as_of(BootNs(9_000));
     consumer.tick(Some(&world));
-    String::from_utf8(metrics.text().expect("the metrics can be written")).expect("the text is UTF-8")
+    String::from_utf8(metrics.text().expect("write the metrics")).expect("UTF-8")
 }
 
 fn namespace(inum: u32, container: Option<Container>) -> Body {
@@ -85,23 +88,7 @@ fn process(pid: u32, ns: u32, state: char) -> Body {
         ns: NsInum(ns),
         container: None,
     };
-    let threads = Some(if state == 'Z' { 1 } else { 3 });
-    Body::SnapshotProcess {
-        process,
-        state: Some(state),
-        threads,
-        threads_live: None,
-        exiting: false,
-        frozen: false,
-        freezer: None,
-        tracer: None,
-        subreaper: None,
-        cgroup_id: None,
-        cgroup: None,
-        zombie_since_boot_ns: None,
-        last_ran_boot_ns: None,
-        joined: None,
-    }
+    Body::snapshot_process(process, state, if state == 'Z' { 1 } else { 3 })
 }
 
 fn start() -> Body {
@@ -117,7 +104,7 @@ fn start() -> Body {
 }
 
 #[test]
-fn foreign_names_are_escaped_and_bounded() {
+fn container_names_are_escaped_and_cut() {
     let container = |name: Name| Container {
         runtime: Some(Runtime::Docker),
         name: Some(name),
@@ -135,7 +122,7 @@ fn foreign_names_are_escaped_and_bounded() {
     );
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').expect("a value");
-        assert!(value.parse::<f64>().is_ok(), "{line:?} is a sample");
+        assert!(value.parse::<f64>().is_ok(), "{line:?} is no sample");
     }
     let long = container(Name::from("é".repeat(5_000).as_str()));
     let text = scrape([start(), namespace(7, Some(long))], 10);
@@ -143,7 +130,7 @@ fn foreign_names_are_escaped_and_bounded() {
 }
 
 #[test]
-fn the_largest_namespaces_have_series_and_the_others_are_counted() {
+fn only_the_largest_namespaces_have_series() {
     let bodies = (1..=5_u32).flat_map(|ns| {
         let members = (0..ns).map(move |member| process(100 * ns + member, ns + 10, 'S'));
         [namespace(ns + 10, None)].into_iter().chain(members)
@@ -154,11 +141,11 @@ fn the_largest_namespaces_have_series_and_the_others_are_counted() {
     assert!(text.contains("pidns_namespace_series_dropped 3"));
     assert!(text.contains("pidns_namespaces{state=\"active\"} 5"));
     let none = scrape([start(), namespace(7, None)], 0);
-    assert!(!none.contains("pidns=\""), "no series of a namespace");
+    assert!(!none.contains("pidns=\""), "a namespace has series: {none}");
 }
 
 #[test]
-fn processes_are_added_up_by_state_and_a_namespace_without_any_is_pinned() {
+fn processes_are_counted_by_state_and_an_empty_namespace_is_pinned() {
     let bodies = [
         start(),
         namespace(7, None),
@@ -177,14 +164,14 @@ fn processes_are_added_up_by_state_and_a_namespace_without_any_is_pinned() {
         "pidns_namespaces{state=\"pinned\"} 1",
         "pidns_namespace_max_level 1",
     ] {
-        assert!(text.contains(line), "{line} in\n{text}");
+        assert!(text.contains(line), "{line} is missing in\n{text}");
     }
     let zombies = text.lines().filter(|line| line.starts_with("pidns_namespace_zombie_oldest")).count();
-    assert_eq!(zombies, 1, "of the one with a zombie");
+    assert_eq!(zombies, 1, "only the namespace with a zombie has this series");
 }
 
 #[test]
-fn a_namespace_that_a_snapshot_finds_dying_drains() {
+fn a_dying_namespace_in_a_snapshot_is_draining() {
     let Body::SnapshotNamespace { ns, .. } = namespace(7, None) else { unreachable!() };
     let ns = SnapshotNamespace { dying: true, ..ns };
     let dying = Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 };
@@ -196,7 +183,21 @@ fn a_namespace_that_a_snapshot_finds_dying_drains() {
 }
 
 #[test]
-fn counts_keyed_by_the_start_of_an_init_belong_to_its_container() {
+fn a_namespace_whose_only_process_is_a_zombie_pid_1_is_pinned() {
+    let Body::SnapshotNamespace { ns, .. } = namespace(7, None) else { unreachable!() };
+    let ns = SnapshotNamespace { dying: true, ..ns };
+    let mut init = process(5, 7, 'Z');
+    let Body::SnapshotProcess { process, .. } = &mut init else { unreachable!() };
+    process.pids = vec![5, 1];
+    let dying = Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 };
+    let text = scrape_of(Counted(Reading::default()), [start(), dying, init], 10);
+    for line in ["pidns_namespaces{state=\"pinned\"} 1", "pidns_namespaces{state=\"draining\"} 0"] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn counts_keyed_by_the_start_time_of_an_init_belong_to_its_container() {
     let container = Container { runtime: Some(Runtime::Docker), ..Container::default() };
     let Body::SnapshotNamespace { ns, .. } = namespace(7, Some(container)) else { unreachable!() };
     let ns = SnapshotNamespace { kernel_id: None, ..ns };
@@ -205,22 +206,7 @@ fn counts_keyed_by_the_start_of_an_init_belong_to_its_container() {
     let bodies = [
         start(),
         Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 },
-        Body::SnapshotProcess {
-            process: init,
-            state: Some('S'),
-            threads: Some(1),
-            threads_live: None,
-            exiting: false,
-            frozen: false,
-            freezer: None,
-            tracer: None,
-            subreaper: None,
-            cgroup_id: None,
-            cgroup: None,
-            zombie_since_boot_ns: None,
-            last_ran_boot_ns: None,
-            joined: None,
-        },
+        Body::snapshot_process(init, 'S', 1),
     ];
     let counts = Counts { forks: 3, ..Counts::default() };
     let namespaces = [(NamespaceId::new(5, 7), counts)].into();
@@ -230,7 +216,7 @@ fn counts_keyed_by_the_start_of_an_init_belong_to_its_container() {
 }
 
 #[test]
-fn a_namespace_that_came_and_went_during_a_snapshot_is_counted_once() {
+fn a_namespace_that_ended_during_a_snapshot_is_counted_once() {
     let ns = |kernel_id| Namespace {
         inum: NsInum(7),
         level: 1,
@@ -252,7 +238,7 @@ fn a_namespace_that_came_and_went_during_a_snapshot_is_counted_once() {
     let bodies = [
         start(),
         Body::SnapshotNamespace { ns: found, holders: Vec::new(), holders_left_out: 0 },
-        // The events of the one before it have waited for the snapshot.
+        // This event is about an earlier namespace with the same number. It follows the snapshot in the stream.
         teardown(6),
         teardown(7),
         Body::NamespaceDestroy { ns: ns(7), lived_ns: None },
@@ -261,9 +247,9 @@ fn a_namespace_that_came_and_went_during_a_snapshot_is_counted_once() {
     assert!(text.contains("pidns_namespace_destructions_total 2"), "{text}");
 }
 
-/// /proc rounds the start of an init to a tick, and older kernels have no number of their own for a namespace.
+/// /proc rounds the start of an init to a clock tick, and older kernels have no other id of a namespace.
 #[test]
-fn a_namespace_whose_birth_was_rounded_is_counted_once() {
+fn a_namespace_with_a_rounded_birth_time_is_counted_once() {
     let Body::SnapshotNamespace { ns: found, .. } = namespace(7, None) else { unreachable!() };
     let found = SnapshotNamespace { kernel_id: None, born_boot_ns: Some(BootNs(10_000_000)), ..found };
     let ns = Namespace {
@@ -300,7 +286,7 @@ fn possible_label_values_start_at_0() {
         "pidns_trace_events_lost_total{stage=\"ring\"} 0",
         "pidns_joins_total{result=\"refused\"} 0",
     ] {
-        // The order of labels is of no consequence.
+        // The order of the labels does not matter.
         let (name, labels) = line.split_once('{').expect("labels");
         let mut labels: Vec<&str> = labels.trim_end_matches("} 0").split(',').collect();
         let is_there = text.lines().any(|found| {
@@ -309,8 +295,8 @@ fn possible_label_values_start_at_0() {
                 && found.ends_with(" 0")
                 && labels.iter().all(|label| found.contains(label))
         });
-        assert!(is_there, "{line} in\n{text}");
+        assert!(is_there, "{line} is missing in\n{text}");
     }
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
-    assert!(series <= 400, "{series} series of a host without namespaces");
+    assert!(series <= 400, "{series} series for a host without namespaces");
 }

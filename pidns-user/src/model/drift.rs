@@ -1,4 +1,4 @@
-//! Whether what the events make is what the kernel has.
+//! Compares the model with a snapshot of the kernel.
 
 use std::collections::HashSet;
 
@@ -6,45 +6,46 @@ use super::{DeadProcess, Ended, World};
 use crate::event::identity::BootNs;
 use crate::event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess};
 
-/// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a sweep once a second
-/// finds the zombie gone, and must find it so twice. Nanoseconds.
+/// Longest delay between an exit and the report of its reap, nanoseconds. Without a hook, a sweep once a second must
+/// find the zombie gone twice.
 const REAPING_TAKES: u64 = 4_000_000_000;
 
-/// In how many processes and namespaces the two differ. The events go further than the snapshot, which began at its
-/// time: what began or ended while it was taken may be in it or not. Of namespaces those are compared that both have, by the
-/// kernel's own numbers for them: one that has a living process is there for both or for neither.
+/// Number of processes and namespaces in which the model and the snapshot differ. The model has all events until the
+/// snapshot was complete. An object that began or ended after the snapshot began may be in it or not, and is no
+/// difference. Namespaces that both have are compared by the kernel's ids. Others need no comparison: a living process
+/// shows its namespace.
 pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
     let since = snapshot.boot_ns;
     let readable = snapshot.processes.iter().filter(|process| process.ns.is_some());
     let wrong = readable.clone().filter(|process| is_wrong(world, process, since)).count();
 
-    // A process that may not be read still exists.
+    // A process that cannot be read still exists.
     let seen: HashSet<_> = snapshot.processes.iter().map(|process| process.pid).collect();
     let ghosts = world
         .processes()
         .filter(|entry| !seen.contains(&entry.process.pid) && entry.process.start_boot_ns < since)
         .filter(|entry| match &entry.ended {
             None => true,
-            // One whose end was not seen was a zombie before the events began.
+            // A process without a reported end was a zombie before the events began.
             Some(Ended { since: ended, .. }) => {
                 ended.is_none_or(|ended| ended.saturating_add(REAPING_TAKES) < since)
             }
         });
     let ghosts = ghosts.count();
 
-    let is_another = |ns: &&SnapshotNamespace| {
+    let differs_from = |ns: &&SnapshotNamespace| {
         let known = world.namespace(ns.inum).map(|entry| &entry.namespace);
         known.is_some_and(|known| {
             known.kernel_id.zip(ns.kernel_id).is_some_and(|(known, seen)| known != seen)
                 && known.born_boot_ns.is_none_or(|born| born < since)
         })
     };
-    let others = snapshot.namespaces.values().filter(is_another).count();
+    let others = snapshot.namespaces.values().filter(differs_from).count();
 
     (wrong + ghosts + others) as u64
 }
 
-/// Whether a process is another, or in another state, than the events make it.
+/// Whether the model lacks this process, has another one with its PID, or has it in another state.
 fn is_wrong(world: &World, process: &SnapshotProcess, since: BootNs) -> bool {
     let Some(key) = process.key() else { return false };
     match world.process(process.pid) {
@@ -53,7 +54,7 @@ fn is_wrong(world: &World, process: &SnapshotProcess, since: BootNs) -> bool {
                 || known.process.pids != process.pids
                 || (process.is_zombie() && known.ended.is_none())
         }
-        // It may have ended after it had been read.
+        // It may have ended after the snapshot read it.
         _ => {
             let is_it = |dead: &&DeadProcess| dead.state.key().is_same(key);
             let since_then = || world.history().processes().take_while(|dead| dead.known_boot_ns >= since);
@@ -169,7 +170,8 @@ mod tests {
     fn changes_during_a_snapshot_are_no_drift() {
         let events = vec![fork(1, 1), fork(2, 90), reap(2, 90, 150), fork(3, 150), exit(1, 1, 160)];
         let world = world_with_namespace(events);
-        // 2 was seen before it went, or not; 3 was not there yet, or was; 1 was not a zombie yet.
+        // Process 2 may have been read before it was gone, 3 may not have existed yet, and 1 may not have been a zombie
+        // yet.
         for seen in [&[(1, 1, 'S'), (2, 90, 'S')][..], &[(1, 1, 'Z'), (3, 150, 'R')]] {
             assert_eq!(drift(&world, &snapshot(100, seen)), 0, "{seen:?}");
         }
@@ -184,7 +186,7 @@ mod tests {
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (9, 5, 'S')]), 1, "no event reported 9");
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (3, 20, 'S')]), 1, "3 was reaped before");
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'Z')]), 1, "no event reported its exit");
-        assert_eq!(count(&[(1, 1, 'S'), (2, 11, 'S')]), 1, "another process of the same PID");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 11, 'S')]), 1, "another process with the same PID");
     }
 
     #[test]
@@ -194,19 +196,19 @@ mod tests {
         assert_eq!(drift(&world, &seen), 0);
         seen.processes[2] =
             SnapshotProcess { pids: Vec::new(), start_boot_ns: None, ns: None, ..seen.processes[2].clone() };
-        assert_eq!(drift(&world, &seen), 0, "3 is there, as far as may be read");
+        assert_eq!(drift(&world, &seen), 0, "3 exists, even if it is unreadable");
     }
 
     #[test]
     fn a_living_process_thought_to_be_gone_is_drift() {
-        // By the events its PID belongs to another process, whose fork was reported.
+        // According to the events, its PID belongs to another process, whose fork was reported.
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), fork(2, 50)]);
-        assert_eq!(drift(&world, &snapshot(100, &[(1, 1, 'S'), (2, 10, 'S')])), 1, "2 is another");
-        assert_eq!(drift(&world, &snapshot(40, &[(1, 1, 'S'), (2, 10, 'S')])), 0, "it went later");
+        assert_eq!(drift(&world, &snapshot(100, &[(1, 1, 'S'), (2, 10, 'S')])), 1, "2 is another process");
+        assert_eq!(drift(&world, &snapshot(40, &[(1, 1, 'S'), (2, 10, 'S')])), 0, "it was gone later");
     }
 
     #[test]
-    fn another_namespace_of_the_same_number_is_drift() {
+    fn another_namespace_with_the_same_number_is_drift() {
         let of = |kernel_id| SnapshotNamespace {
             kernel_id: Some(kernel_id),
             born_boot_ns: Some(BootNs(5)),
@@ -220,11 +222,11 @@ mod tests {
             assert_eq!(drift(&world, &seen), expected);
         }
         seen.boot_ns = BootNs(3);
-        assert_eq!(drift(&world, &seen), 0, "it was born after the snapshot had begun");
+        assert_eq!(drift(&world, &seen), 0, "it was born after the snapshot began");
     }
 
     #[test]
-    fn a_reaping_may_be_on_its_way_for_a_while() {
+    fn a_reap_may_be_reported_late() {
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), exit(2, 10, 50)]);
         let soon = snapshot(1_000_000_000, &[(1, 1, 'S')]);
         assert_eq!(drift(&world, &soon), 0);

@@ -1,4 +1,5 @@
-//! The forest of namespaces, with their members and holders. (More than one tree where parents may not be read.)
+//! The forest of namespaces, with their members and holders. (There is more than one tree if the parents of some
+//! namespaces cannot be read.)
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,18 +13,18 @@ use crate::event::identity::{BootNs, HostPid, NsInum, TICK_NS};
 use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource};
 use crate::text::Name;
 
-/// A namespace with all that is about it.
+/// A namespace with its children, members and holders.
 #[derive(Debug)]
 pub struct Node<'a> {
     /// The namespace.
     pub namespace: &'a SnapshotNamespace,
-    /// Namespaces right below it, by inode number.
+    /// Namespaces directly below it, by inode number.
     pub children: Vec<NsInum>,
-    /// Processes whose innermost namespace it is, by PID.
+    /// Processes whose innermost namespace is this one, by PID.
     pub members: Vec<&'a SnapshotProcess>,
-    /// What holds it besides.
+    /// Its holders, apart from members.
     pub holders: Vec<&'a Holder>,
-    /// How many more hold it.
+    /// Number of holders that are not in `holders`.
     pub holders_left_out: u64,
 }
 
@@ -33,7 +34,7 @@ impl<'a> Node<'a> {
         self.members.iter().copied().find(|process| process.is_init())
     }
 
-    /// The containers that members run in by their own cgroup, where the PID 1 does not run in it, and the members of each.
+    /// Containers of members, other than the namespace's own container, with their members in this namespace.
     pub fn other_containers(&self) -> Vec<(&'a Arc<Container>, Vec<&'a SnapshotProcess>)> {
         let mut found: Vec<(&Arc<Container>, Vec<&SnapshotProcess>)> = Vec::new();
         for &process in &self.members {
@@ -46,39 +47,40 @@ impl<'a> Node<'a> {
         found
     }
 
-    /// How many of its members are zombies.
+    /// Number of zombies among its members.
     pub fn zombies(&self) -> usize {
         self.members.iter().filter(|process| process.is_zombie()).count()
     }
 }
 
-/// How a process got into its namespace: as that was seen, or else as its parent shows it.
+/// The way in which a process entered its namespace: from events if they show it, otherwise from its parent.
 ///
-/// A snapshot knows the parent, which may have adopted the process, and not the process that forked it. Nor can it distinguish a process that came from
-/// outside from one that another such process forked inside with CLONE_PARENT: the parent of both is outside.
+/// A snapshot shows the parent, which may have adopted the process, not the process that forked it. It also cannot
+/// distinguish a process that came from outside from one that such a process forked inside with CLONE_PARENT: both have
+/// their parent outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// It is PID 1, its parent is in the same namespace, or it was seen to be forked there.
+    /// It is PID 1, its parent is in the same namespace, or an event shows that it was forked there.
     Born,
-    /// It was seen to be forked from outside, after setns or unshare; or its parent is outside.
+    /// An event shows that it was forked from outside, after setns or unshare; or its parent is outside.
     Joined {
-        /// PID at level 0 of the process that forked it; `None` where that was not seen.
+        /// PID at level 0 of the process that forked it; `None` if no event shows that.
         forked_by: Option<HostPid>,
-        /// PID at level 0 of its parent, where that is known.
+        /// PID at level 0 of its parent, if known.
         parent: Option<HostPid>,
-        /// The process that forked it, or else its parent, where it is known.
+        /// The process that forked it, or otherwise its parent, if known.
         origin: Option<Origin<'a>>,
     },
-    /// Its namespace, or its parent, is not known.
+    /// Its namespace or its parent is unknown.
     Unknown,
 }
 
-/// The process that forked another one, which it may not outlive, or that one's parent.
+/// The process that forked another one, or that one's parent. It may be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
     /// Its PID at level 0.
     pub pid: HostPid,
-    /// Its name: of one that is gone, when it forked.
+    /// Its name. If it is gone, its name when it forked.
     pub comm: Option<&'a Name>,
     /// Its namespace.
     pub ns: Option<NsInum>,
@@ -96,21 +98,21 @@ impl<'a> From<&'a Process> for Origin<'a> {
     }
 }
 
-/// All of it.
+/// The whole forest.
 #[derive(Debug)]
 pub struct Forest<'a> {
     nodes: BTreeMap<NsInum, Node<'a>>,
     roots: Vec<NsInum>,
     by_pid: BTreeMap<HostPid, &'a SnapshotProcess>,
-    /// Where the processes were read.
+    /// The source of the processes.
     pub(super) source: SnapshotSource,
-    /// Namespaces that are gone, of each number the last to go first.
+    /// Namespaces that are gone, by inode number, the latest first.
     gone: BTreeMap<NsInum, Vec<&'a SnapshotNamespace>>,
-    /// How processes got in whose coming was seen.
+    /// Entries of processes, if events show them.
     seen: BTreeMap<HostPid, &'a Entered>,
     /// Namespaces whose PID 1 is exiting or has ended.
     pub(super) dying: BTreeSet<NsInum>,
-    /// Those of them, of a recording, that lived when a snapshot saw the states of their processes.
+    /// For recordings: dying namespaces that were alive when a snapshot recorded their processes' states.
     pub(super) ended_since: BTreeSet<NsInum>,
 }
 
@@ -133,7 +135,7 @@ impl<'a> Forest<'a> {
             .collect();
         let mut roots = Vec::new();
         for namespace in snapshot.namespaces.values() {
-            // A parent that is no level further up would be a circle: the numbers come from elsewhere.
+            // A parent at the same or a deeper level would make a cycle. The numbers are wrong then.
             let parent = namespace.parent.and_then(|parent| nodes.get_mut(&parent));
             match parent.filter(|parent| parent.namespace.level < namespace.level) {
                 Some(parent) => parent.children.push(namespace.inum),
@@ -169,8 +171,7 @@ impl<'a> Forest<'a> {
         }
     }
 
-    /// The same with namespaces that are remembered as gone, the last to go first: processes that are gone too had their
-    /// PIDs there.
+    /// Adds namespaces that are gone, the latest first. Processes that are gone had their PIDs in these.
     pub fn with_gone(mut self, gone: impl IntoIterator<Item = &'a SnapshotNamespace>) -> Self {
         for namespace in gone {
             self.gone.entry(namespace.inum).or_default().push(namespace);
@@ -178,7 +179,7 @@ impl<'a> Forest<'a> {
         self
     }
 
-    /// The same with the events of how processes got in: the process that forked them may be gone.
+    /// Adds how processes entered, from events. These also name forking processes that are gone.
     pub fn with_entries(mut self, world: &'a World) -> Self {
         let seen = world.processes().filter(|entry| entry.entered != Entered::Unseen);
         self.seen = seen.map(|entry| (entry.process.pid, &entry.entered)).collect();
@@ -188,18 +189,18 @@ impl<'a> Forest<'a> {
         self
     }
 
-    /// The namespace of this number.
+    /// The namespace with this inode number.
     pub fn node(&self, inum: NsInum) -> Option<&Node<'a>> {
         self.nodes.get(&inum)
     }
 
-    /// The process of this PID at level 0.
+    /// The process with this PID at level 0.
     pub fn process(&self, pid: HostPid) -> Option<&'a SnapshotProcess> {
         self.by_pid.get(&pid).copied()
     }
 
-    /// The namespaces from these down, or all: outer ones before inner ones, each right behind its parent, with the
-    /// number of steps down to it.
+    /// These namespaces (or the outermost ones, if `None`) and all below them, in depth-first order, each with its
+    /// depth below the start.
     pub fn walk(&self, from: Option<&[NsInum]>) -> Vec<(u32, &Node<'a>)> {
         let mut found = Vec::with_capacity(self.nodes.len());
         let mut todo: Vec<(u32, NsInum)> = match from {
@@ -215,8 +216,8 @@ impl<'a> Forest<'a> {
         found
     }
 
-    /// The namespaces from the one of this number up to the outermost that is known, innermost first: those that were
-    /// there at this time, as numbers are used again.
+    /// The namespaces from this one up to the outermost known, innermost first. Inode numbers are reused, so this takes
+    /// those that existed at this time.
     pub fn ancestry(&self, inum: NsInum, at: Option<BootNs>) -> Vec<&'a SnapshotNamespace> {
         let mut found: Vec<&SnapshotNamespace> = Vec::new();
         let (mut next, mut at) = (Some(inum), at);
@@ -231,12 +232,12 @@ impl<'a> Forest<'a> {
         found
     }
 
-    /// The namespace that a process is in, or was in while it was there.
+    /// The namespace that a process is in, or was in while it existed.
     pub fn home(&self, process: &SnapshotProcess) -> Option<&'a SnapshotNamespace> {
         self.namespace_at(process.ns?, process.start_boot_ns)
     }
 
-    /// The namespace that had this number at this time: of those that were there, the last that was born before.
+    /// The namespace that had this number at this time: the one that was born last before it.
     fn namespace_at(&self, inum: NsInum, at: Option<BootNs>) -> Option<&'a SnapshotNamespace> {
         let existing = self.nodes.get(&inum).map(|node| node.namespace);
         let known = || existing.into_iter().chain(self.gone.get(&inum).into_iter().flatten().copied());
@@ -247,7 +248,7 @@ impl<'a> Forest<'a> {
         known().find(had_been_born).or_else(|| known().next())
     }
 
-    /// The process's namespace at each level, from 0 to the innermost, as far as they are known.
+    /// The process's namespace at each level, from 0 to the innermost, if known.
     pub fn levels(&self, process: &SnapshotProcess) -> Vec<Option<NsInum>> {
         let mut levels = vec![None; process.pids.len()];
         if let Some(innermost) = levels.last_mut() {
@@ -258,11 +259,11 @@ impl<'a> Forest<'a> {
                 *level = Some(namespace.inum);
             }
         }
-        // Where its PIDs may not be read, that at level 0 is known.
+        // The namespace at level 0 is known even if the process's PIDs cannot be read.
         if levels.is_empty() {
             levels.push(None);
         }
-        // There is one outermost namespace, for any reader.
+        // Every reader sees only one outermost namespace.
         if let (Some(first @ None), [root]) = (levels.first_mut(), self.outermost().as_slice()) {
             *first = Some(*root);
         }
@@ -273,13 +274,13 @@ impl<'a> Forest<'a> {
         self.nodes.values().filter(|node| node.namespace.level == 0).map(|node| node.namespace.inum).collect()
     }
 
-    /// The process that was seen to fork another one: as it is now, or, where it is gone, as it was then.
+    /// The process that forked another one according to an event: as it is now or, if it is gone, as it was then.
     fn forker(&self, forker: &'a Process) -> Origin<'a> {
         let is_it = |now: &&SnapshotProcess| now.key().is_some_and(|key| key.is_same(forker.key()));
         self.process(forker.pid).filter(is_it).map_or_else(|| forker.into(), Origin::from)
     }
 
-    /// How the process got into its namespace.
+    /// The way in which a process entered its namespace.
     pub fn entry(&self, process: &SnapshotProcess) -> Entry<'a> {
         if process.is_init() {
             return Entry::Born;
@@ -305,7 +306,7 @@ impl<'a> Forest<'a> {
             Some(Entered::Unseen) | None => {}
         }
         let Some(parent) = process.ppid else {
-            // The parent is none that this /proc shows: outside of what can be seen, or there is none (kernel threads).
+            // This /proc does not show the parent: it is outside, or the process has none (kernel threads).
             let is_outermost = process.level() == Some(0) && process.state.is_some();
             return if is_outermost { Entry::Born } else { Entry::Unknown };
         };
@@ -323,13 +324,13 @@ impl<'a> Forest<'a> {
         }
     }
 
-    /// The numbers of the namespaces from this one down.
+    /// Inode numbers of this namespace and all below it.
     pub fn below(&self, inum: NsInum) -> BTreeSet<NsInum> {
         self.walk(Some(&[inum])).into_iter().map(|(_, node)| node.namespace.inum).collect()
     }
 }
 
-/// Whether one can have been the other's parent: the parent of an ended process may be gone too, and its PID reused.
+/// Whether `parent` started before `child`. The parent of an ended process may be gone, and its PID reused.
 fn was_there(parent: &SnapshotProcess, child: &SnapshotProcess) -> bool {
     match (parent.start_boot_ns, child.start_boot_ns) {
         (Some(parent), Some(child)) => parent <= child.saturating_add(TICK_NS),

@@ -1,8 +1,8 @@
-//! The processes that container runtimes start for themselves.
+//! Recognizes the processes that container runtimes start for themselves.
 
 use crate::text::Name;
 
-/// Beginnings of the names of processes that runtimes start for one container, or one pod. (The kernel keeps 15 bytes.)
+/// Prefixes of names of processes that runtimes start for one container or pod. (The kernel keeps 15 bytes.)
 const HELPERS: [&[u8]; 9] = [
     b"containerd-shim",
     b"docker-containe",
@@ -15,7 +15,7 @@ const HELPERS: [&[u8]; 9] = [
     b"systemd-nspawn",
 ];
 
-/// Whether a process of this name is a runtime's helper. So is a container's main process, until it runs its own program.
+/// Whether a process with this name is a runtime's helper. So does a container's main process before its exec.
 pub fn is_runtime_helper(comm: &Name) -> bool {
     HELPERS.iter().any(|helper| comm.as_bytes().starts_with(helper))
 }

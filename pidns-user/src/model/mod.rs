@@ -1,4 +1,4 @@
-//! What must be remembered to interpret a record. Pure: no clock, no file, no kernel.
+//! The model: the processes and namespaces that exist, and their recent history. Pure: no clock, no file, no kernel.
 
 mod drift;
 mod forest;

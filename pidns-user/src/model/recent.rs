@@ -1,18 +1,20 @@
-//! What happened lately to namespaces and their processes: who created them, what was refused, which signals were ignored, how
-//! they ended, how many processes come and go. [`World`] has what exists; this has how it came to be so.
+//! Recent history of namespaces and their processes: creators, refusals, ignored signals, ends, and rates of births and
+//! exits. [`World`] has the current state. This has the events that led to it.
 //!
-//! Everything is bounded: namespaces that are gone, and incidents, are forgotten in the order of their times.
+//! Everything is bounded: the oldest ended namespaces and incidents are forgotten first.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{Change, Entered, Stage, Window, World, is_runtime_helper};
 use crate::event::{
-    Body, Cause, Event, Exit, Namespace, Process, ReachedLimit,
+    Body, Cause, Event, Namespace, Process, ReachedLimit,
     container::Runtime,
-    identity::{BootNs, HostPid, NsInum, ProcessKey},
+    identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
+    snapshot::SnapshotNamespace,
 };
 use crate::text::Name;
 
@@ -20,21 +22,23 @@ mod records;
 
 pub use records::{Death, Incident, IncidentKind, Lives, MainProcess, NamespaceRecord, TornDown};
 
-/// Most namespaces that are remembered when they are gone.
-const MOST_GONE: usize = 1_000;
-/// Most incidents that are remembered.
-const MOST_INCIDENTS: usize = 1_000;
-/// Most containers without a namespace of their own that are remembered.
-const MOST_MAINS: usize = 1_000;
-/// A container's first process that ends within this time, nanoseconds, has set it up.
+/// Limit for gone namespaces.
+const MAX_GONE: usize = 1_000;
+/// Limit for incidents.
+const MAX_INCIDENTS: usize = 1_000;
+/// Limit for main processes of containers without their own namespace.
+const MAX_MAINS: usize = 1_000;
+/// If a container's first process ends within this time in nanoseconds, it only set the container up.
 const SET_UP_NS: u64 = 1_000_000_000;
-/// How long incidents and namespaces that are gone are remembered, nanoseconds.
-const REMEMBERED_NS: u64 = 15 * 60 * 1_000_000_000;
+/// Incidents and gone namespaces are forgotten after this time, if no threshold is longer.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+/// After a threshold of time, the finding that needs it is detected within this time.
+const DETECTED: Duration = Duration::from_secs(60);
 
-/// What makes two incidents the same.
-type IncidentKey = (IncidentKind, Option<NsInum>, ProcessKey, Option<ProcessKey>);
+/// Incidents with the same key are counted together.
+type IncidentKey = (IncidentKind, Option<NamespaceKey>, ProcessKey, Option<ProcessKey>);
 
-/// A process whose children go to another namespace.
+/// The namespace of a process's children, if it is not its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Elsewhere {
     ns: NsInum,
@@ -42,25 +46,27 @@ struct Elsewhere {
     has_forked: bool,
 }
 
-/// All of it.
+/// The recent history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recent {
     namespaces: HashMap<NsInum, NamespaceRecord>,
     gone: VecDeque<NamespaceRecord>,
+    /// Namespaces with an open finding. They are not forgotten.
+    needed: HashSet<NamespaceKey>,
     incidents: BTreeMap<IncidentKey, Incident>,
     /// When a process last reaped an orphan.
     reaped: HashMap<HostPid, BootNs>,
     elsewhere: HashMap<ProcessKey, Elsewhere>,
-    /// By the container's runtime and id.
+    /// By runtime and id of the container.
     mains: BTreeMap<(Option<Runtime>, Vec<u8>), MainProcess>,
-    /// The names of the programs that forked processes.
+    /// Names of the programs that forked processes.
     forkers: HashMap<ProcessKey, Name>,
-    /// Since when zombies are known, where no event said when they ended.
+    /// When zombies were first found, if no event reported their end.
     zombies: HashMap<ProcessKey, BootNs>,
 }
 
 impl Recent {
-    /// Takes an event, and what it changed in the model.
+    /// Follows an event and the changes that it made in the model.
     pub fn update(&mut self, event: &Event, changes: &[Change], world: &World) {
         if matches!(event.body, Body::StreamStart { .. }) {
             *self = Self::default();
@@ -75,6 +81,7 @@ impl Recent {
                 Change::ProcessAdded(key) | Change::ProcessUpdated(key) => self.note_main(*key, world),
                 Change::ProcessEnded(_) => {}
                 Change::ProcessRemoved(key) => {
+                    self.main_is_gone(*key, event.boot_ns);
                     self.reaped.remove(&key.pid);
                     self.elsewhere.remove(key);
                     self.forkers.remove(key);
@@ -89,7 +96,7 @@ impl Recent {
         match &event.body {
             Body::NamespaceCreate { ns, creator, via } => {
                 self.note(ns.inum, at, world);
-                if let Some(record) = self.namespaces.get_mut(&ns.inum) {
+                if let Some(record) = self.record_mut(ns) {
                     record.creator = Some(creator.clone());
                 }
                 if via.as_deref() == Some("unshare") {
@@ -103,13 +110,13 @@ impl Recent {
                     if let Some(elsewhere) = self.elsewhere.get_mut(&parent.key()) {
                         elsewhere.has_forked |= elsewhere.ns == ns.inum;
                     }
-                    if let Some(record) = self.namespaces.get_mut(&ns.inum) {
+                    if let Some(record) = self.record_mut(ns) {
                         record.init_parent = Some(parent.process.clone());
                     }
                 }
             }
             Body::SnapshotProcess { process, last_ran_boot_ns, .. } => {
-                // A PID 1 that is exiting has waited since it last ran.
+                // An exiting PID 1 has waited since it last ran.
                 if let Some(last_ran) = last_ran_boot_ns
                     && process.is_init()
                     && let Some(since) =
@@ -126,9 +133,9 @@ impl Recent {
             Body::NamespaceJoin { ns, process, .. } => self.children_go(process, ns.inum, at),
             Body::NamespaceInitExit { ns, process, exit, cause, members } => {
                 self.note(ns.inum, at, world);
-                if let Some(record) = self.namespaces.get_mut(&ns.inum) {
+                if let Some(record) = self.record_mut(ns) {
                     let (process, exit, cause) = (process.clone(), exit.clone(), cause.clone());
-                    // A runtime has left it to its shim since it began.
+                    // By now, its runtime may have left it to the shim.
                     if let Some(parent) = process.ppid.and_then(|parent| world.process(parent)) {
                         record.init_parent = Some(parent.process.clone());
                     }
@@ -138,10 +145,14 @@ impl Recent {
             Body::NamespaceTeardown { ns, killed, nested, duration_ns } => {
                 let torn_down =
                     TornDown { at, killed: *killed, nested: nested.clone(), duration_ns: *duration_ns };
-                // Where nothing reports destructions it is gone by now.
-                let gone = self.gone.iter_mut().rev().find(|gone| gone.ns.inum == ns.inum);
-                if let Some(record) = self.namespaces.get_mut(&ns.inum).or(gone) {
+                // If no hook reports destructions, the model has removed it already.
+                if let Some(record) = self.record_mut(ns) {
                     record.torn_down = Some(torn_down);
+                }
+            }
+            Body::Finding { finding, .. } => {
+                if let Some(record) = finding.ns.as_ref().and_then(|ns| self.record_of_mut(ns)) {
+                    finding.add_blockers(&mut record.held_up_by);
                 }
             }
             Body::ProcessFork { process, parent, .. } => {
@@ -153,19 +164,23 @@ impl Recent {
                     elsewhere.has_forked |= elsewhere.ns == process.ns;
                 }
             }
-            Body::ProcessExit { process, exit, cause, .. } => {
-                self.lives(process, at, world, |lives| &mut lives.exits);
+            Body::ProcessExit { process, cause, .. } => {
+                // Otherwise only some ends are reported, and their number would be wrong.
+                if world.follows_processes() {
+                    self.lives(process, at, world, |lives| &mut lives.exits);
+                }
                 self.elsewhere.remove(&process.key());
-                self.main_has_ended(process, exit, at, world);
+                self.main_has_ended(process, at, world);
                 let is_member = process.pids.len() > 1 && !process.is_init();
                 if let (true, Some(Cause::Oom { .. })) = (is_member, cause) {
-                    let ns = world.namespace(process.ns).map(|ns| ns.namespace.inum);
-                    self.incident(IncidentKind::MemberOom, ns, None, process, None, None, at);
+                    let ns = self.namespace_of(process, world);
+                    self.incident(IncidentKind::MemberOom, ns, process, None, None, at);
                 }
             }
             Body::ProcessReap { process, .. } => {
                 self.lives(process, at, world, |lives| &mut lives.reaps);
-                // One that waits for its own children may never wait for those that it was given.
+                // A process that waits for its own children may never wait for adopted ones, so only reaps of orphans
+                // count.
                 let reaped = world.history().process(process.key());
                 let may_be_orphan =
                     reaped.is_some_and(|it| it.state.orphaned || it.state.entered == Entered::Unseen);
@@ -177,7 +192,7 @@ impl Recent {
             }
             Body::InitSignal { ns, process, signal, sender, from, fate } if fate == "ignored" => {
                 let kind = IncidentKind::SignalIgnored { signal: signal.clone(), from: from.clone() };
-                self.incident(kind, Some(ns.inum), Some(ns), process, sender.as_ref(), None, at);
+                self.incident(kind, Some(SnapshotNamespace::of(ns)), process, sender.as_ref(), None, at);
             }
             Body::ForkFailed { process, ns, errno, reason, thread, limit, .. } => {
                 let kind = IncidentKind::ForkRefused {
@@ -185,8 +200,9 @@ impl Recent {
                     reason: reason.clone(),
                     thread: *thread,
                 };
-                let inum = ns.as_ref().map(|ns| ns.inum);
-                self.incident(kind, inum, ns.as_ref(), process, None, limit.as_ref(), at);
+                let ns = ns.as_ref().map(SnapshotNamespace::of);
+                let ns = ns.or_else(|| self.namespace_of(process, world));
+                self.incident(kind, ns, process, None, limit.as_ref(), at);
             }
             Body::NamespaceCreateFailed { via, creator, errno, reason, limit, .. } => {
                 let kind = IncidentKind::CreationRefused {
@@ -194,13 +210,14 @@ impl Recent {
                     errno: errno.clone(),
                     reason: reason.clone(),
                 };
-                self.incident(kind, Some(creator.ns), None, creator, None, limit.as_ref(), at);
+                let ns = self.namespace_of(creator, world);
+                self.incident(kind, ns, creator, None, limit.as_ref(), at);
             }
             _ => {}
         }
     }
 
-    /// A namespace is known, or more is known of it.
+    /// Adds a namespace or updates its record.
     fn note(&mut self, inum: NsInum, at: BootNs, world: &World) {
         let Some(state) = world.namespace(inum) else { return };
         if let Some(known) = self.namespaces.get(&inum)
@@ -224,7 +241,7 @@ impl Recent {
     }
 
     fn on_removal(&mut self, inum: NsInum, at: BootNs, world: &World) {
-        // Another one may have the number since.
+        // Another namespace may have the number by now.
         let Some(mut record) = self.namespaces.remove(&inum) else { return };
         if let Some(state) = world.namespace(inum).filter(|state| state.is(&record.ns)) {
             record.ns = state.namespace.clone();
@@ -234,17 +251,37 @@ impl Recent {
         record.gone = Some(at);
         record.lives = None;
         self.gone.push_back(record);
-        if self.gone.len() > MOST_GONE {
-            self.gone.pop_front();
+        if self.gone.len() > MAX_GONE {
+            let is_needed = |record: &NamespaceRecord| self.needed.contains(&record.ns.key());
+            let oldest = self.gone.iter().position(|record| !is_needed(record)).unwrap_or(0);
+            self.gone.remove(oldest);
         }
     }
 
-    /// One that has lived for a moment only was what its runtime set the container up with, under whatever name: the earliest
-    /// process that lives on is the main one.
-    fn main_has_ended(&mut self, process: &Process, exit: &Exit, at: BootNs, world: &World) {
+    /// The record of this namespace, existing or gone. Another namespace may have its inode number by now.
+    fn record_mut(&mut self, ns: &Namespace) -> Option<&mut NamespaceRecord> {
+        self.record_of_mut(&SnapshotNamespace::of(ns))
+    }
+
+    fn record_of_mut(&mut self, ns: &SnapshotNamespace) -> Option<&mut NamespaceRecord> {
+        let existing = self.namespaces.get_mut(&ns.inum).filter(|record| record.is_of(ns));
+        existing.or_else(|| self.gone.iter_mut().rev().find(|gone| gone.is_of(ns)))
+    }
+
+    /// The namespace of a process. Another one may have its inode number by now.
+    fn namespace_of(&self, process: &Process, world: &World) -> Option<SnapshotNamespace> {
+        let state = world.namespace(process.ns).map(|state| &state.namespace);
+        let existing = state.filter(|ns| !ns.is_younger_than(Some(process.start_boot_ns)));
+        let gone = || self.gone.iter().rev().find(|gone| gone.had(process.ns, process.start_boot_ns));
+        existing.or_else(|| gone().map(|gone| &gone.ns)).cloned()
+    }
+
+    /// If a container's first process ended after a moment, it only set the container up, whatever its name. Then the
+    /// earliest process that is still alive is the main one.
+    fn main_has_ended(&mut self, process: &Process, at: BootNs, world: &World) {
         let is_it = |main: &&mut MainProcess| main.process.key() == process.key();
         let Some(main) = self.mains.values_mut().find(is_it) else { return };
-        main.ended = Some((at, exit.clone()));
+        main.ended = Some(at);
         if at.saturating_since(process.start_boot_ns) >= SET_UP_NS {
             return;
         }
@@ -258,9 +295,16 @@ impl Recent {
         }
     }
 
+    /// If no event reported its end, its container's main process ended at the latest when it was removed.
+    fn main_is_gone(&mut self, key: ProcessKey, at: BootNs) {
+        if let Some(main) = self.mains.values_mut().find(|main| main.process.key() == key) {
+            main.ended.get_or_insert(at);
+        }
+    }
+
     fn note_main(&mut self, key: ProcessKey, world: &World) {
         let Some(state) = world.process(key.pid) else { return };
-        // What a runtime sets the container up with is in its cgroup first, and ends.
+        // A runtime's helpers are in the container's cgroup first, and then end.
         if is_runtime_helper(&state.process.comm) {
             return;
         }
@@ -270,13 +314,13 @@ impl Recent {
         };
         let Some(id) = container.id.as_ref().or(container.name.as_ref()) else { return };
         let name = (container.runtime, id.as_bytes().to_vec());
-        if self.mains.len() >= MOST_MAINS && !self.mains.contains_key(&name) {
+        if self.mains.len() >= MAX_MAINS && !self.mains.contains_key(&name) {
             return;
         }
-        let ended = state.ended.as_ref().and_then(|ended| ended.since.zip(ended.exit.clone()));
+        let ended = state.ended.as_ref().and_then(|ended| ended.since);
         let main = || MainProcess { container: Arc::clone(container), process: state.process.clone(), ended };
         let known = self.mains.entry(name).or_insert_with(main);
-        let was_set_up = known.ended.as_ref().is_some_and(|(at, _)| {
+        let was_set_up = known.ended.is_some_and(|at| {
             at.saturating_since(known.process.start_boot_ns) < SET_UP_NS && state.ended.is_none()
         });
         if was_set_up {
@@ -303,30 +347,31 @@ impl Recent {
         world: &World,
         which: impl FnOnce(&mut Lives) -> &mut Window,
     ) {
-        // What becomes of the host's own processes is nothing that a namespace does.
+        // The host's own processes do not count for any namespace.
         if process.pids.len() < 2 {
             return;
         }
         if !self.namespaces.contains_key(&process.ns) {
             self.note(process.ns, at, world);
         }
-        if let Some(record) = self.namespaces.get_mut(&process.ns) {
+        if let Some(record) = self.namespaces.get_mut(&process.ns)
+            && record.had(process.ns, process.start_boot_ns)
+        {
             which(record.lives()).add(at);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an incident is made of these, and of nothing else")]
     fn incident(
         &mut self,
         kind: IncidentKind,
-        inum: Option<NsInum>,
-        ns: Option<&Namespace>,
+        ns: Option<SnapshotNamespace>,
         process: &Process,
         sender: Option<&Process>,
         limit: Option<&ReachedLimit>,
         at: BootNs,
     ) {
-        let key = (kind.clone(), inum, process.key(), sender.map(Process::key));
+        let key =
+            (kind.clone(), ns.as_ref().map(SnapshotNamespace::key), process.key(), sender.map(Process::key));
         if let Some(known) = self.incidents.get_mut(&key) {
             known.last = known.last.max(at);
             known.count += 1;
@@ -335,7 +380,7 @@ impl Recent {
         }
         let incident = Incident {
             kind,
-            ns: ns.cloned(),
+            ns,
             process: process.clone(),
             sender: sender.cloned(),
             limit: limit.cloned(),
@@ -344,7 +389,7 @@ impl Recent {
             count: 1,
         };
         self.incidents.insert(key, incident);
-        if self.incidents.len() > MOST_INCIDENTS {
+        if self.incidents.len() > MAX_INCIDENTS {
             let oldest = self.incidents.iter().min_by_key(|(_, incident)| incident.last);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 self.incidents.remove(&oldest);
@@ -352,15 +397,18 @@ impl Recent {
         }
     }
 
-    /// Forgets what is too long ago, and containers that have no process any more.
-    pub fn forget(&mut self, now: BootNs, world: &World) {
-        let is_recent = |at: BootNs| now.saturating_since(at) < REMEMBERED_NS;
-        self.incidents.retain(|_, incident| is_recent(incident.last));
-        while self.gone.front().is_some_and(|gone| !gone.gone.is_some_and(is_recent)) {
-            self.gone.pop_front();
-        }
+    /// Forgets old entries, and containers without processes. Entries of `needed` namespaces stay. `longest` is the
+    /// longest threshold of a finding about something that is over.
+    pub fn forget(&mut self, now: BootNs, world: &World, needed: HashSet<NamespaceKey>, longest: Duration) {
+        self.needed = needed;
+        let remembered = REMEMBERED.max(longest.saturating_add(DETECTED)).as_nanos();
+        let is_recent = |at: BootNs| u128::from(now.saturating_since(at)) < remembered;
+        let is_needed = |ns: &SnapshotNamespace| self.needed.contains(&ns.key());
+        self.incidents
+            .retain(|_, incident| is_recent(incident.last) || incident.ns.as_ref().is_some_and(is_needed));
+        self.gone.retain(|gone| gone.gone.is_some_and(is_recent) || is_needed(&gone.ns));
         if self.mains.values().any(|main| main.ended.is_some() || world.process(main.process.pid).is_none()) {
-            let living: std::collections::HashSet<_> = world
+            let living: HashSet<_> = world
                 .processes()
                 .filter(|state| state.ended.is_none())
                 .filter_map(|state| state.process.container.as_ref())
@@ -375,48 +423,54 @@ impl Recent {
         }
     }
 
-    /// What is remembered of the namespace of this number that exists.
+    /// The record of the existing namespace with this number.
     pub fn namespace(&self, inum: NsInum) -> Option<&NamespaceRecord> {
         self.namespaces.get(&inum)
     }
 
-    /// The namespaces that exist and those that are gone.
+    /// Records of existing and gone namespaces.
     pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceRecord> {
         self.gone.iter().chain(self.namespaces.values())
     }
 
-    /// Those that are gone, the first to go first.
+    /// Records of gone namespaces, the earliest first.
     pub fn gone(&self) -> impl Iterator<Item = &NamespaceRecord> {
         self.gone.iter()
     }
 
-    /// The last namespace of this number, whether it exists or not.
+    /// The record of this namespace, existing or gone.
+    pub fn record_of(&self, ns: &SnapshotNamespace) -> Option<&NamespaceRecord> {
+        let existing = self.namespace(ns.inum).filter(|record| record.is_of(ns));
+        existing.or_else(|| self.gone.iter().rev().find(|gone| gone.is_of(ns)))
+    }
+
+    /// The record of the last namespace with this number, existing or gone.
     pub fn last_namespace(&self, inum: NsInum) -> Option<&NamespaceRecord> {
         self.namespace(inum).or_else(|| self.gone.iter().rev().find(|gone| gone.ns.inum == inum))
     }
 
-    /// What went wrong.
+    /// The remembered incidents.
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values()
     }
 
-    /// When this process last reaped an orphan; `None` where it has not, or that was not seen.
+    /// When this process last reaped an orphan; `None` if no event shows that it did.
     pub fn last_reap(&self, pid: HostPid) -> Option<BootNs> {
         self.reaped.get(&pid).copied()
     }
 
-    /// Since when a zombie is known, where no event said when it ended.
+    /// When a zombie was first found, if no event reported its end.
     pub fn zombie_since(&self, process: ProcessKey) -> Option<BootNs> {
         self.zombies.get(&process).copied()
     }
 
-    /// The name of the program that forked this process, where that was seen.
+    /// Name of the program that forked this process, if an event showed it.
     pub fn forked_by(&self, process: ProcessKey) -> Option<&Name> {
         self.forkers.get(&process)
     }
 
-    /// Since when a process's children go to another namespace, and whether it has forked one since; `None` where that was not
-    /// seen.
+    /// Since when a process's children are born in another namespace, and whether it has forked one since. `None` if no
+    /// event shows it.
     pub fn elsewhere(&self, process: ProcessKey) -> Option<(BootNs, bool)> {
         self.elsewhere.get(&process).map(|elsewhere| (elsewhere.since, elsewhere.has_forked))
     }

@@ -1,7 +1,7 @@
-//! What the end of a namespace waits for.
+//! Shows which processes the end of a namespace waits for.
 //!
-//! A PID 1 that exits kills all other processes of its namespace and of those below, and then waits until each has ended and
-//! was reaped (`zap_pid_ns_processes()`, kernel/pid_namespace.c). Until then it is neither alive nor a zombie.
+//! An exiting PID 1 kills all other processes of its namespace and of nested ones. Then it waits until each has ended
+//! and was reaped (`zap_pid_ns_processes()`, kernel/pid_namespace.c). Until then it is neither alive nor a zombie.
 
 use serde::Serialize;
 
@@ -13,37 +13,37 @@ use crate::{
     text::Name,
 };
 
-/// Why a process is still there whose namespace goes down.
+/// Why a process of a dying namespace still exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
-    /// It is a zombie, and its parent is outside and has not waited for it: PID 1 cannot reap it.
+    /// It is a zombie, and its parent outside has not waited for it; PID 1 cannot reap it.
     NotReaped {
-        /// The parent's PID at level 0; absent where it is not known.
+        /// The parent's PID at level 0; absent if unknown.
         #[serde(skip_serializing_if = "Option::is_none")]
         pid: Option<HostPid>,
-        /// Its name.
+        /// The parent's name.
         #[serde(skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
-        /// Whether it is not known if another process traces it, which would have it first: a recording does not always have that.
+        /// True if another process may trace it, which would have to reap it first. Some recordings do not show that.
         #[serde(skip_serializing_if = "is_false")]
         tracer_unknown: bool,
     },
-    /// Another process traces it: it is a zombie that this one has not waited for, or stopped by it.
+    /// Another process traces it. It is a zombie that the tracer has not waited for, or the tracer has stopped it.
     Traced {
         /// The tracer's PID at level 0.
         pid: HostPid,
-        /// Its name.
+        /// The tracer's name.
         #[serde(skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
     },
-    /// It is frozen: a signal reaches it only when it is thawed.
+    /// It is frozen. It receives a signal only after it is thawed.
     Frozen,
     /// It is in a sleep that no signal ends.
     Uninterruptible,
-    /// It is PID 1 of a namespace within, and waits for the processes there.
+    /// It is PID 1 of a nested namespace, and waits for the processes there.
     OwnNamespace,
-    /// Nothing holds it up: it was killed, or is a zombie that is reaped next.
+    /// Nothing blocks it: it was killed, or it is a zombie that will be reaped next.
     Ending,
 }
 
@@ -52,7 +52,7 @@ pub enum Reason {
 pub struct Awaited {
     /// The process.
     pub process: SnapshotProcess,
-    /// Why it is still there; absent where that is not known.
+    /// Why it still exists; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Reason>,
 }
@@ -62,18 +62,19 @@ pub struct Awaited {
 pub struct AwaitedBy {
     /// The namespace.
     pub ns: NsInum,
-    /// Why the process is still there; absent where that is not known.
+    /// Why the process still exists; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Reason>,
 }
 
 impl Forest<'_> {
-    /// The namespace with whose PID 1 this one ends: itself, or the next one around it, whose PID 1 is exiting or has ended.
+    /// The dying namespace whose PID 1 ends this one: itself, or the nearest enclosing one whose PID 1 is exiting or
+    /// has ended.
     pub fn ends_with(&self, inum: NsInum) -> Option<NsInum> {
         self.enclosing(inum).find(|inum| self.dying.contains(inum))
     }
 
-    /// The processes that the end of this namespace waits for, where its PID 1 is exiting.
+    /// The processes that the end of this namespace waits for. Empty unless its PID 1 is exiting.
     pub fn awaited_by(&self, inum: NsInum) -> Vec<Awaited> {
         if !self.waits(inum) {
             return Vec::new();
@@ -84,14 +85,14 @@ impl Forest<'_> {
         others.map(|process| Awaited { process: process.clone(), why: self.why(process, inum) }).collect()
     }
 
-    /// The innermost namespace whose end waits for this process, and why it is still there.
+    /// The innermost namespace whose end waits for this process, and why it still exists.
     pub fn awaiting(&self, process: &SnapshotProcess) -> Option<AwaitedBy> {
         if self.dying.is_empty() {
             return None;
         }
         let mut around = self.enclosing(process.ns?);
         if process.is_init() {
-            // Its own waits for the others.
+            // Its own namespace waits for the other processes.
             around.next();
         }
         let ns = around.find(|&inum| self.waits(inum))?;
@@ -104,10 +105,10 @@ impl Forest<'_> {
         self.dying.contains(&inum) && !self.node(inum).and_then(|node| node.init()).is_some_and(is_over)
     }
 
-    /// The namespace of this number and those around it, innermost first.
+    /// This namespace and the enclosing ones, innermost first.
     fn enclosing(&self, inum: NsInum) -> impl Iterator<Item = NsInum> {
         std::iter::successors(self.node(inum).map(|node| node.namespace), |inner| {
-            // A parent that is no level further up would be a circle.
+            // A parent at the same or a deeper level would make a cycle.
             let outer = self.node(inner.parent?)?.namespace;
             (outer.level < inner.level).then_some(outer)
         })
@@ -126,7 +127,7 @@ impl Forest<'_> {
             let is_inside = |ns| self.enclosing(ns).any(|outer| outer == ending);
             let tracer_unknown = !process.knows_tracer(self.source);
             return match parent.and_then(|parent| parent.ns) {
-                // Unless a tracer has it, PID 1 reaps it next.
+                // PID 1 reaps it next, unless a tracer must reap it first.
                 Some(ns) if is_inside(ns) => (!tracer_unknown).then_some(Reason::Ending),
                 _ => Some(Reason::NotReaped {
                     pid: process.ppid,
@@ -139,10 +140,10 @@ impl Forest<'_> {
             return Some(if process.is_init() { Reason::OwnNamespace } else { Reason::Ending });
         }
         if self.ended_since.contains(&ending) {
-            // Its state was seen before its namespace went down.
+            // The snapshot recorded its state before its namespace began to die.
             return None;
         }
-        // SIGKILL ends what a cgroup of version 2 has frozen.
+        // SIGKILL also ends a process that its cgroup (version 2) has frozen.
         if process.frozen && process.freezer != Some(Freezer::CgroupV2) {
             return Some(Reason::Frozen);
         }
@@ -177,7 +178,7 @@ mod tests {
         }
     }
 
-    /// A namespace whose PID 1 (5) is exiting, with one in it, whose PID 1 is 6.
+    /// A namespace whose PID 1 (5) is exiting, with a nested namespace whose PID 1 is 6.
     fn snapshot(others: &[SnapshotProcess]) -> Snapshot {
         let ns = |inum, level, parent, dying| {
             (inum, SnapshotNamespace { parent, dying, ..SnapshotNamespace::bare(inum, level) })
@@ -201,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_ends_with_the_one_around_it() {
+    fn a_namespace_ends_with_the_enclosing_one() {
         let snapshot = snapshot(&[]);
         let forest = Forest::new(&snapshot);
         let ends_with = [HOST, OUTER, INNER].map(|inum| forest.ends_with(inum));
         assert_eq!(ends_with, [None, Some(OUTER), Some(OUTER)]);
         let awaited = forest.awaited_by(OUTER);
         let found: Vec<_> = awaited.iter().map(|other| (other.process.pid, other.why.clone())).collect();
-        assert_eq!(found, [(HostPid(6), Some(Reason::Frozen))], "and not its own PID 1");
+        assert_eq!(found, [(HostPid(6), Some(Reason::Frozen))], "it does not wait for its own PID 1");
         assert!(forest.awaited_by(INNER).is_empty(), "its PID 1 is not exiting yet");
         let awaiting: Vec<_> = snapshot.processes.iter().map(|process| forest.awaiting(process)).collect();
         let by_outer = AwaitedBy { ns: OUTER, why: Some(Reason::Frozen) };
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_process_has_the_reason_why_it_is_still_there() {
+    fn each_awaited_process_has_a_reason() {
         let not_reaped =
             |pid| Reason::NotReaped { pid: Some(HostPid(pid)), comm: None, tracer_unknown: false };
         let traced = Reason::Traced { pid: HostPid(2), comm: None };
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_recording_without_tracers_one_may_have_the_zombie() {
+    fn a_recording_without_tracers_leaves_open_whether_a_zombie_is_traced() {
         let without_threads = |process: SnapshotProcess| SnapshotProcess { threads_live: Some(0), ..process };
         let not_reaped =
             |tracer_unknown| Reason::NotReaped { pid: Some(HostPid(2)), comm: None, tracer_unknown };
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_1_that_is_a_zombie_waits_for_its_parent_alone() {
+    fn a_zombie_pid_1_waits_only_for_its_parent() {
         let mut snapshot = snapshot(&[]);
         snapshot.processes[2] = process(&[5, 1], 1, OUTER, 'Z');
         let forest = Forest::new(&snapshot);

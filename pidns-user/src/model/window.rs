@@ -1,17 +1,17 @@
-//! How often something happened lately.
+//! Counts recent occurrences by time.
 
 use crate::event::{finding::Windows, identity::BootNs};
 
-/// How long one count is for, nanoseconds.
+/// Length of a slice in nanoseconds.
 const SLICE_NS: u64 = 15_000_000_000;
-/// Counts that are kept: 15 minutes, and the one that is being filled.
+/// Number of slices: 15 minutes, and the one being filled.
 const SLICES: usize = 61;
 
-/// Counts of the last 15 minutes, exact to 15 seconds.
+/// Counts for the last 15 minutes, exact to 15 seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     counts: [u32; SLICES],
-    /// The number of the slice that is being filled, from boot on.
+    /// Number of the slice being filled, counted from boot.
     last: u64,
 }
 
@@ -22,11 +22,11 @@ impl Default for Window {
 }
 
 impl Window {
-    /// It happened once more.
+    /// Counts one occurrence.
     pub fn add(&mut self, at: BootNs) {
         let slice = at.0 / SLICE_NS;
         self.move_to(slice);
-        // An event can be dated a little before the last one.
+        // An event can have a slightly earlier time than the previous one.
         if self.last - slice < SLICES as u64 {
             let count = &mut self.counts[(slice % SLICES as u64) as usize];
             *count = count.saturating_add(1);
@@ -44,7 +44,7 @@ impl Window {
         self.last = self.last.max(slice);
     }
 
-    /// How often it happened in the last minutes up to this time.
+    /// Number of occurrences in the last 1, 5 and 15 minutes before this time.
     pub fn until(&self, now: BootNs) -> Windows {
         let slice = now.0 / SLICE_NS;
         let in_slices = |slices: u64| {
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_counts_as_a_list_of_times_would(mut times in prop::collection::vec(0_u64..5_000, 0..60), later in 0_u64..2_000) {
+        fn counts_match_those_of_a_list_of_times(mut times in prop::collection::vec(0_u64..5_000, 0..60), later in 0_u64..2_000) {
             times.sort_unstable();
             let mut window = Window::default();
             times.iter().for_each(|&second| window.add(at(second)));

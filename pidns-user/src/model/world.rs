@@ -1,8 +1,9 @@
-//! What exists, kept up by events: it begins with a snapshot, or with nothing, and follows a stream. Pure: a stream that is
-//! live and one that is replayed make the same.
+//! The processes and namespaces that exist. It begins with a snapshot, or empty, and follows a stream of events. Pure:
+//! a live stream and its replay give the same result.
 //!
-//! Events are believed; what had to be seen before it and was not (such as the end of the PID's previous process) is
-//! made up for and counted ([`Inconsistencies`]). Any order of events is taken, none panics.
+//! The model trusts events. If an event contradicts the model because an earlier one was missed (such as the end of the
+//! PID's previous process), the model corrects itself and counts that ([`Inconsistencies`]). It accepts events in any
+//! order and never panics.
 
 mod change;
 mod family;
@@ -29,7 +30,7 @@ use crate::{
     event::{Body, Event},
 };
 
-/// All of it.
+/// The model of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
     processes: HashMap<HostPid, ProcessState>,
@@ -40,16 +41,20 @@ pub struct World {
     inconsistencies: Inconsistencies,
     /// The snapshot that is being applied, if any.
     pass: Option<SnapshotPass>,
-    /// Whether reapings and destructions are among the events: without them an exit and a teardown are the end.
+    /// Whether the stream reports reaps and destructions. Without them, processes end with their exit and namespaces
+    /// with their teardown.
     reapings_reported: bool,
     destructions_reported: bool,
-    /// Whether processes are among the events: without them they are those of the last snapshot, and the inits since.
+    /// Whether the stream reports processes. Without that, the model has those of the last snapshot, and the inits
+    /// since.
     processes_reported: bool,
-    /// When the last snapshot was begun.
+    /// Whether events were lost since the last snapshot.
+    has_lost: bool,
+    /// When the last snapshot began.
     processes_as_of: BootNs,
-    /// Whether snapshots have the holders of namespaces.
+    /// Whether snapshots contain the holders of namespaces.
     holders_reported: bool,
-    /// When all hooks of the stream were in place: of a process that was there before, the beginning may not have been seen.
+    /// When all hooks of the stream were attached. The start of older processes may have been missed.
     began: BootNs,
     boot_ns: BootNs,
 }
@@ -61,7 +66,7 @@ impl Default for World {
 }
 
 impl World {
-    /// An empty one that remembers so many processes and namespaces that are gone, at most.
+    /// An empty model that remembers at most this many gone processes and this many gone namespaces.
     pub fn remembering(limit: usize) -> Self {
         Self {
             processes: HashMap::new(),
@@ -73,6 +78,7 @@ impl World {
             reapings_reported: true,
             destructions_reported: true,
             processes_reported: true,
+            has_lost: false,
             processes_as_of: BootNs::default(),
             holders_reported: true,
             began: BootNs::default(),
@@ -80,12 +86,18 @@ impl World {
         }
     }
 
-    /// Another one of which nothing is known yet, that remembers as much.
+    /// Makes room for this many processes, so that the model is not moved again and again while it grows.
+    pub fn with_room(mut self, processes: usize) -> Self {
+        self.processes.reserve(processes);
+        self
+    }
+
+    /// An empty model with the same limit.
     pub fn cleared(&self) -> Self {
         Self::remembering(self.history.limit())
     }
 
-    /// Follows an event; returns what it changed.
+    /// Applies an event and returns what it changed.
     pub fn apply(&mut self, event: &Event) -> Vec<Change> {
         let at = event.boot_ns;
         self.boot_ns = self.boot_ns.max(at);
@@ -100,7 +112,7 @@ impl World {
                 self.pass = Some(SnapshotPass::default());
             }
             Body::StreamResync { .. } => {
-                // By its processes alone a snapshot cannot show that a namespace is gone.
+                // A snapshot that has only processes cannot show that a namespace is gone.
                 let expected = self.namespaces.keys().filter(|_| self.holders_reported).copied();
                 self.pass =
                     Some(SnapshotPass::of(self.processes.keys().copied(), expected, self.holders_reported));
@@ -122,6 +134,7 @@ impl World {
                 cgroup,
                 zombie_since_boot_ns,
                 last_ran_boot_ns,
+                wchan,
                 joined,
             } => {
                 let observed = Observation {
@@ -136,6 +149,7 @@ impl World {
                     cgroup_id: *cgroup_id,
                     cgroup: cgroup.clone(),
                     last_ran: *last_ran_boot_ns,
+                    wchan: wchan.clone(),
                 };
                 self.on_snapshot_process(process, observed, *zombie_since_boot_ns, *joined, &mut changes);
             }
@@ -143,7 +157,7 @@ impl World {
                 self.on_mention(creator, &mut changes);
                 self.on_create(ns, &mut changes);
                 if via.as_deref() == Some("unshare") {
-                    self.children_go_to(creator, ns.inum, &mut changes);
+                    self.children_go_to(creator, ns.inum, "unshare", &mut changes);
                 }
             }
             Body::NamespaceInit { ns, process } => {
@@ -154,7 +168,7 @@ impl World {
             }
             Body::NamespaceJoin { ns, process, .. } => {
                 self.on_namespace(ns, &mut changes);
-                self.children_go_to(process, ns.inum, &mut changes);
+                self.children_go_to(process, ns.inum, "setns", &mut changes);
             }
             Body::NamespaceInitExit { ns, process, cause, exit, .. } => {
                 if self.processes_reported {
@@ -188,50 +202,50 @@ impl World {
             Body::ForkFailed { process, .. }
             | Body::NamespaceCreateFailed { creator: process, .. }
             | Body::NamespaceJoinFailed { process, .. } => self.on_mention(process, &mut changes),
-            Body::StreamLost { .. } | Body::StreamEnd { .. } | Body::Finding { .. } => {}
+            Body::StreamLost { .. } => self.has_lost = true,
+            Body::StreamEnd { .. } | Body::Finding { .. } => {}
         }
         changes
     }
 
-    /// All events will be among those that it follows, though not all of them may be in the stream, as the filter of its
-    /// `stream.start` has it. `hooks` are those of that.
+    /// Announces that all events will be applied, even if the filter in `stream.start` removes some from the stream.
+    /// `hooks` are those of `stream.start`.
     pub fn follow_everything(&mut self, hooks: &BTreeMap<String, String>) {
         self.reports(hooks, |_| true);
     }
 
-    /// Only events of namespaces and their inits will be among those that it follows. Processes come from snapshots: a member
-    /// that was forked since the last one is not known, one that ended since is still there. `hooks` are those of the
-    /// stream's `stream.start`. Where none of them reports destructions a namespace ends with its teardown, and what is held
-    /// all the same is there again with the next snapshot.
+    /// Announces that only events of namespaces and their inits will be applied. Processes come from snapshots: a
+    /// member forked since the last one is missing, and one that has ended since is still listed. `hooks` are those of
+    /// `stream.start`. If none of them reports destructions, a namespace ends with its teardown; if something still
+    /// holds it, the next snapshot adds it again.
     pub fn follow_namespaces(&mut self, hooks: &BTreeMap<String, String>) {
         self.reports(hooks, |_| true);
         self.processes_reported = false;
     }
 
-    /// Whether processes are among the events that it follows. Else they are those of the last snapshot, and the inits that
-    /// came since.
+    /// Whether events report processes. Otherwise the model has those of the last snapshot, and the inits since.
     pub fn follows_processes(&self) -> bool {
         self.processes_reported
     }
 
-    /// The snapshot that comes next was begun at this time.
+    /// Sets the time at which the next snapshot began.
     pub fn processes_are_as_of(&mut self, boot_ns: BootNs) {
         self.processes_as_of = boot_ns;
     }
 
-    /// Whether the snapshot that comes next has the holders of namespaces. One that does not leaves what was known of that, and the
-    /// namespaces that it does not name.
+    /// Sets whether the next snapshots contain the holders of namespaces. Without holders, a snapshot leaves the known
+    /// holders unchanged, and also namespaces that it does not list.
     pub fn set_snapshots_have_holders(&mut self, have: bool) {
         self.holders_reported = have;
     }
 
-    /// Whether destructions are among the events. Without them a namespace that something holds ends with its last process.
+    /// Whether events report destructions. Without that, a held namespace ends with its last process.
     pub fn sees_destructions(&self) -> bool {
         self.destructions_reported
     }
 
-    /// When its processes were seen, where no event is about them; 0 before the first snapshot.
-    /// `None` where events report them.
+    /// Time of the last snapshot if no events report processes; 0 before the first one. `None` if events report
+    /// processes.
     pub fn processes_as_of(&self) -> Option<BootNs> {
         (!self.processes_reported).then_some(self.processes_as_of)
     }
@@ -242,42 +256,42 @@ impl World {
             && hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
     }
 
-    /// When the last event was.
+    /// Time of the last event.
     pub fn boot_ns(&self) -> BootNs {
         self.boot_ns
     }
 
-    /// What could not be, had everything been seen that there was to see.
+    /// The contradictions that missed events have caused.
     pub fn inconsistencies(&self) -> Inconsistencies {
         if self.processes_reported {
             return self.inconsistencies;
         }
-        // Of processes nothing is seen between two snapshots.
+        // Between snapshots, processes change without events, so only this one counts.
         let Inconsistencies { destructions_unseen, .. } = self.inconsistencies;
         Inconsistencies { destructions_unseen, ..Inconsistencies::default() }
     }
 
-    /// The processes that exist, zombies included.
+    /// The existing processes, zombies included.
     pub fn processes(&self) -> impl Iterator<Item = &ProcessState> {
         self.processes.values()
     }
 
-    /// The one that has this PID at level 0.
+    /// The process with this PID at level 0.
     pub fn process(&self, pid: HostPid) -> Option<&ProcessState> {
         self.processes.get(&pid)
     }
 
-    /// The namespaces that exist.
+    /// The existing namespaces.
     pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceState> {
         self.namespaces.values()
     }
 
-    /// The one of this inode number.
+    /// The namespace with this inode number.
     pub fn namespace(&self, inum: NsInum) -> Option<&NamespaceState> {
         self.namespaces.get(&inum)
     }
 
-    /// Whether a namespace is this one, or below it.
+    /// Whether a namespace is `top` or nested in it.
     pub fn is_within(&self, inum: NsInum, top: NsInum) -> bool {
         let mut next = Some(inum);
         let mut level = u32::MAX;
@@ -285,7 +299,7 @@ impl World {
             if inum == top {
                 return true;
             }
-            // A parent that is no level further up would be a circle.
+            // A parent at the same or a deeper level would make a cycle.
             next = self.namespaces.get(&inum).map(|entry| &entry.namespace).and_then(|ns| {
                 let further_up = ns.level < level;
                 level = ns.level;
@@ -295,12 +309,12 @@ impl World {
         false
     }
 
-    /// Those that existed.
+    /// The processes and namespaces that are gone.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Whether it is a PID 1 that waits for the other processes of its namespace to go: it has ended, and is no zombie yet
+    /// Whether it is a PID 1 that waits for the other processes of its namespace: it has ended but is not a zombie yet
     /// (`zap_pid_ns_processes()`, kernel/pid_namespace.c).
     pub fn is_exiting(&self, entry: &ProcessState) -> bool {
         let stage = || self.namespaces.get(&entry.process.ns).map(|known| &known.stage);
@@ -309,12 +323,12 @@ impl World {
             && matches!(stage(), Some(Stage::Dying { torn_down: false, .. }))
     }
 
-    /// What exists, in the form of a snapshot of the kernel.
+    /// The existing processes and namespaces in the form of a kernel snapshot.
     pub fn snapshot(&self) -> Snapshot {
         let mut processes: Vec<SnapshotProcess> =
             self.processes.values().map(|entry| entry.as_snapshot(self.is_exiting(entry))).collect();
         processes.sort_by_key(|process| process.pid);
-        // Events report where children go too: a process that has ended, or sends them elsewhere, holds nothing.
+        // Events also report pid_for_children. A process that has ended, or that changed it since, holds nothing.
         let goes_there = |inum, pid: &HostPid| {
             self.process(*pid).is_some_and(|entry| entry.ended.is_none() && entry.children_ns == Some(inum))
         };
@@ -359,12 +373,13 @@ impl World {
         }
     }
 
-    /// Whether the last event was part of a snapshot: more of it may follow.
+    /// Whether the last event was part of a snapshot, so that more of it may follow.
     pub fn is_in_snapshot(&self) -> bool {
         self.pass.is_some()
     }
 
-    /// The snapshot is complete: objects that it did not name are gone. The next event that is no part of it does the same.
+    /// Declares the snapshot complete: objects that it did not list are gone. The next event that is not part of it
+    /// does the same.
     pub fn settle(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         self.settle_into(&mut changes);
@@ -377,8 +392,11 @@ impl World {
             self.remove(pid, None, changes);
         }
         for inum in namespaces {
-            self.close(inum, None, false, changes);
+            if !(self.knows_new_namespaces() && self.awaits_its_init(inum)) {
+                self.close(inum, None, false, changes);
+            }
         }
+        self.has_lost = false;
     }
 }
 

@@ -1,16 +1,16 @@
-//! Rows that are all known, in columns as wide as they have to be, or as there is room for.
+//! Tables whose rows are all known: each column is as wide as needed, or as the terminal allows.
 
 use std::{borrow::Cow, io, iter};
 
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
-    fit::{GAP, Room, fit, shorten},
+    fit::{GAP, WidthRule, fit, shorten},
     screen::{Paint, Screen},
 };
 use crate::text::printable;
 
-/// Where a column's text stands.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Text.
@@ -24,10 +24,10 @@ pub enum Side {
 pub(super) struct Column {
     pub(super) heading: &'static str,
     pub(super) side: Side,
-    pub(super) room: Room,
+    pub(super) width_rule: WidthRule,
 }
 
-/// What stands in a row's column.
+/// A cell of a row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cell {
     pub(super) text: String,
@@ -46,8 +46,8 @@ impl From<String> for Cell {
     }
 }
 
-/// Writes the rows, below their headings if these are wanted, the last column without blanks after it. What a terminal would obey is
-/// escaped: such as a state of a recording.
+/// Writes the rows, below their headings if requested. The last column has no trailing blanks. Characters that a
+/// terminal would obey are escaped, because texts of a recording can contain anything.
 pub(super) fn write(
     columns: &[Column],
     rows: &[Vec<Cell>],
@@ -67,22 +67,22 @@ pub(super) fn write(
     let natural: Vec<usize> = (0..columns.len()).map(natural).collect();
     let widths = match screen.width {
         Some(width) => {
-            let rooms: Vec<Room> = columns.iter().map(|column| column.room).collect();
-            fit(&natural, &rooms, width)
+            let rules: Vec<WidthRule> = columns.iter().map(|column| column.width_rule).collect();
+            fit(&natural, &rules, width)
         }
         None => natural.iter().copied().map(Some).collect(),
     };
     let mut line = String::new();
     for row in &rows {
         line.clear();
-        // Blanks are owed until a text follows.
+        // Write blanks only when a text follows.
         let mut blanks = 0;
         let mut is_first = true;
         for ((text, paint), (column, width)) in row.iter().zip(iter::zip(columns, &widths)) {
             let Some(width) = *width else { continue };
             blanks += if is_first { 0 } else { GAP };
             is_first = false;
-            let text = shorten(text, width, column.room.cut);
+            let text = shorten(text, width, column.width_rule.cut);
             let padding = width.saturating_sub(text.width());
             if column.side == Side::Right {
                 blanks += padding;
@@ -105,12 +105,12 @@ pub(super) fn write(
 mod tests {
     use super::*;
     use crate::output::{
-        fit::{Cut, Leave},
+        fit::{Cut, Omit},
         screen::Style,
     };
 
     fn column(side: Side) -> Column {
-        Column { heading: "H", side, room: Room::from(3, 6, Cut::End, Leave::Stays) }
+        Column { heading: "H", side, width_rule: WidthRule::from(3, 6, Cut::End, Omit::Never) }
     }
 
     fn table(sides: &[Side], rows: &[&[&str]], screen: Screen) -> String {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_as_wide_as_their_widest() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let pipe = Screen::default();
         let wide = table(&[Side::Left, Side::Right], &[&["名", "1"], &["abc", "前"]], pipe);
         assert_eq!(wide, "名    1\nabc  前\n", "two columns each");
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_they_are_as_wide_as_there_is_room_for() {
+    fn columns_fit_the_terminal() {
         let terminal = Screen { width: Some(12), style: Style::Plain };
         let rows: [&[&str]; 2] = [&["a-long-name", "1"], &["b", "a-number"]];
         assert_eq!(table(&[Side::Left, Side::Right], &rows, terminal), "a-l…       1\nb     a-num…\n");
     }
 
     #[test]
-    fn colours_take_no_column() {
+    fn colours_take_no_width() {
         let rows = [vec![Cell::painted("a".to_owned(), Paint::Red), Cell::from("b".to_owned())]];
         let mut out = Vec::new();
         let screen = Screen { width: Some(80), style: Style::Colour };

@@ -1,4 +1,4 @@
-//! `tree -o dot`: the forest of namespaces for Graphviz.
+//! `tree -o dot`: writes the forest of namespaces for Graphviz.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -199,10 +199,10 @@ mod tests {
 }
 "#;
         assert_eq!(draw(None), expected);
-        assert!(!draw(Some(&[NsInum(20)])).contains("ns10"), "--from leaves the parent out");
+        assert!(!draw(Some(&[NsInum(20)])).contains("ns10"), "a target's parent is omitted");
     }
 
-    /// One namespace with one process and a container, whose names are these.
+    /// Draws one namespace with one process and a container that have this name.
     fn named(name: &str) -> String {
         let runtime = Some(Runtime::Docker);
         let container = Container { runtime, name: Some(Name::from(name)), ..Container::default() };
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_label_has_the_container_and_no_entities() {
+    fn label_shows_the_container_without_html_entities() {
         let drawn = named("a&#8238;&amp;b");
         let expected = r#"label="20\ndocker/a&amp;#8238;&amp;amp;b\na&amp;#8238;&amp;amp;b[5]\n1 process""#;
         assert!(drawn.contains(expected), "{drawn}");
     }
 
     #[test]
-    fn nothing_in_a_name_ends_a_label_or_begins_an_escape() {
+    fn name_cannot_end_a_label_or_start_an_escape() {
         let drawn = named("&#1;&lt;\"\\N|{}>");
         // The backslash is doubled for the terminal, and each of the two for Graphviz.
         let name = r#"&amp;#1;&amp;lt;\"\\\\N|{}>"#;

@@ -1,4 +1,4 @@
-//! `explain`: one namespace or process, in sentences.
+//! `explain`: describes one namespace or process in sentences.
 
 mod namespace;
 mod process;
@@ -27,10 +27,10 @@ use crate::{
     text::{Count, Name, printable},
 };
 
-/// Columns of a label.
+/// Width of the labels.
 const INDENT: usize = 14;
 
-/// Things of a kind that the text names; of more it gives the number. JSON has all.
+/// Maximum number of items of a kind that the text lists. It only counts further ones. JSON lists all.
 const NAMED: usize = 10;
 
 /// Writes one document.
@@ -51,7 +51,7 @@ pub fn text(
     screen: Screen,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let mut sheet = Sheet { explanation, zone, screen, to };
+    let mut sheet = Page { explanation, zone, screen, to };
     match &explanation.facts {
         Facts::Namespace(facts) => namespace::write(facts, &mut sheet)?,
         Facts::Process(facts) => process::write(facts, &mut sheet)?,
@@ -60,16 +60,16 @@ pub fn text(
     timeline::write(&mut sheet)
 }
 
-/// Where the text goes: lines of a label and its text.
-struct Sheet<'a> {
+/// The output: lines with a label and a text.
+struct Page<'a> {
     explanation: &'a Explanation,
     zone: &'a TimeZone,
     screen: Screen,
     to: &'a mut dyn io::Write,
 }
 
-impl Sheet<'_> {
-    /// The heading: what it is about, and of a recording at what moment.
+impl Page<'_> {
+    /// Writes the heading: the subject and, for a recording, the explained moment.
     fn head(&mut self, subject: impl Display) -> io::Result<()> {
         let Explanation { source, boot_ns, .. } = *self.explanation;
         let moment = match source {
@@ -87,7 +87,7 @@ impl Sheet<'_> {
         let padding = " ".repeat((INDENT - 2).saturating_sub(label.width()).max(1));
         let start = format!("  {}{padding}", Paint::Dim.on(label, self.screen.style));
         let width = 2 + label.width() + padding.len();
-        // A recording's texts may be anything.
+        // Texts from a recording can contain control characters.
         wrap::write((&start, width), &printable(&text.to_string()), INDENT, self.screen.width, self.to)
     }
 
@@ -95,7 +95,7 @@ impl Sheet<'_> {
         self.explanation.source == SnapshotSource::Recording
     }
 
-    /// A line each, of the first with the label.
+    /// Writes one line per text; the first line has the label.
     fn list(&mut self, label: &str, texts: &[String]) -> io::Result<()> {
         for (index, text) in texts.iter().take(NAMED).enumerate() {
             self.line(if index == 0 { label } else { "" }, text)?;
@@ -106,7 +106,7 @@ impl Sheet<'_> {
         }
     }
 
-    /// What is wrong, a line each, and how to see what proves it.
+    /// Writes the findings, one per line.
     fn findings(&mut self) -> io::Result<()> {
         let Explanation { findings, .. } = self.explanation;
         let line = |finding: &Finding| {
@@ -117,8 +117,8 @@ impl Sheet<'_> {
         self.list("Findings", &lines)
     }
 
-    /// When that was, by the wall clock: with the day where it is asked for, or another
-    /// than that of the moment.
+    /// Formats a time by the wall clock. Includes the date if `day` is set, or if the date differs from that of the
+    /// explained moment.
     fn clock(&self, boot_ns: BootNs, day: bool) -> String {
         let zoned = |time| ZonedDateTime::new(time, self.zone.clone());
         let then = zoned(self.explanation.wall_clock(boot_ns));
@@ -132,12 +132,12 @@ impl Sheet<'_> {
         format!("{} ago, at {}", self.since(boot_ns), self.clock(boot_ns, false))
     }
 
-    /// How long that is before the moment.
+    /// Time from `boot_ns` to the explained moment.
     fn since(&self, boot_ns: BootNs) -> Duration {
         Duration(self.explanation.boot_ns.saturating_since(boot_ns))
     }
 
-    /// The container with all that is known of it, and what is not.
+    /// Writes the facts about the container, and the doubts about them.
     fn container(&mut self, container: Option<&Container>, doubts: &[String]) -> io::Result<()> {
         let mut next = container;
         let mut label = "Container";
@@ -173,12 +173,12 @@ fn facts_of(container: &Container) -> String {
     } = container;
     let named =
         |what: &str, name: &Option<Name>| name.as_ref().map(|name| format!("{what} {}", name.for_terminal()));
-    // The label has the pod where there is one.
+    // If there is a pod, the label shows it instead of the runtime.
     let runtime = pod.as_ref().and(container.runtime).map(|runtime| format!("run by {}", runtime.name()));
     let facts = [
         runtime,
         role.map(|role| match role {
-            Role::Sandbox => "the sandbox, which holds the pod's namespaces together".to_owned(),
+            Role::Sandbox => "the sandbox, which keeps the pod's namespaces alive".to_owned(),
         }),
         named("container", &container.name).filter(|_| pod.is_some() && role.is_none()),
         named("image", image),
@@ -194,31 +194,29 @@ fn facts_of(container: &Container) -> String {
     if facts.is_empty() { label } else { format!("{label}: {}", facts.join(", ")) }
 }
 
-/// What a state's letter stands for (proc(5)).
+/// Meaning of a state's letter (proc(5)).
 fn state_text(state: char) -> &'static str {
     match state {
-        'R' => "running, or ready to",
+        'R' => "running or runnable",
         'S' => "sleeping",
-        'D' => "sleeping, and takes no signal until what it waits for is done",
-        'T' => "stopped: SIGCONT lets it go on",
+        'D' => "in uninterruptible sleep: no signal has an effect until it ends",
+        'T' => "stopped: SIGCONT continues it",
         't' => "stopped by a tracer",
         'Z' => "zombie",
         'X' => "dead",
         'I' => "idle kernel thread",
         'P' => "parked",
-        _ => "in a state without a name",
+        _ => "in an unknown state",
     }
 }
 
-/// Who must reap a zombie, as the end of a sentence.
+/// The process that must reap a zombie, as the end of a sentence.
 fn must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
     let then = parent_must_reap(zombie, wait);
     match &wait.tracer {
         Some(tracer) => {
             let tracer = who(tracer);
-            format!(
-                "{tracer} traces it, and has it until {tracer} waits for it, detaches or ends; then {then}"
-            )
+            format!("its tracer {tracer} keeps it until {tracer} waits for it, detaches or ends; then {then}")
         }
         None if wait.tracer_unknown => {
             format!("{then} (unless another process traces it, which the recording does not show)")
@@ -227,32 +225,32 @@ fn must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
     }
 }
 
-/// The same where nothing traces it.
+/// The same, without regard to a tracer.
 fn parent_must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
     match &wait.reaper {
         Some(reaper) if reaper.is_init() && reaper.ns == zombie.ns && zombie.level() != Some(0) => {
             format!("{}, PID 1 of its namespace, must reap it", who(reaper))
         }
         Some(reaper) if reaper.ns.is_some() && reaper.ns != zombie.ns => {
-            format!("its parent {}, outside of its namespace, must reap it", who(reaper))
+            format!("its parent {}, outside its namespace, must reap it", who(reaper))
         }
         Some(reaper) => format!("its parent {} must reap it", who(reaper)),
         None => match &wait.adopter {
             Some(adopter) => {
                 format!("{} must reap it, or an ancestor that adopts orphans (a subreaper)", who(adopter))
             }
-            None => "who must reap it is not known".to_owned(),
+            None => "it is unknown which process must reap it".to_owned(),
         },
     }
 }
 
-/// As [`phrases::from_outside`].
+/// See [`phrases::from_outside`].
 fn from_outside(joiner: &Joiner) -> String {
     let Joiner { process: _, parent, forked_by, origin, from: _ } = joiner;
     phrases::from_outside(*forked_by, *parent, origin.as_ref().map(Origin::from))
 }
 
-/// Each process that the end of a namespace waits for, and why it is still there.
+/// Each process that the end of a namespace waits for, with the reason why it is still there.
 fn awaited(waits_for: &[Awaited]) -> Vec<String> {
     let line = |Awaited { process, why }: &Awaited| {
         format!("{}: {}", numbered(process), teardown::long(why.as_ref()))
@@ -260,24 +258,23 @@ fn awaited(waits_for: &[Awaited]) -> Vec<String> {
     waits_for.iter().map(line).collect()
 }
 
-/// Of a process that is no zombie, what describes it better than the letter of its state.
+/// Describes a process better than the letter of its state does, if it is exiting, frozen or has lost its first thread.
 fn condition_of(process: &SnapshotProcess) -> Option<String> {
     if process.exiting {
         return Some(match process.is_init() {
             true => {
                 "exiting: it waits for the other processes of its namespace to end and be reaped".to_owned()
             }
-            false => "exiting: all its threads are".to_owned(),
+            false => "exiting: all its threads are exiting".to_owned(),
         });
     }
     if process.frozen {
         return Some(match process.freezer {
             Some(Freezer::CgroupV2) => {
-                "frozen by its cgroup (cgroup.freeze): of all signals SIGKILL alone reaches it before it is thawed"
-                    .to_owned()
+                "frozen by its cgroup (cgroup.freeze): until it is thawed, only SIGKILL reaches it".to_owned()
             }
             Some(Freezer::CgroupV1OrSuspend) | None => {
-                "frozen: it takes no signal, not even SIGKILL, until it is thawed".to_owned()
+                "frozen: until it is thawed, no signal reaches it, not even SIGKILL".to_owned()
             }
         });
     }
@@ -285,18 +282,18 @@ fn condition_of(process: &SnapshotProcess) -> Option<String> {
         let others = process.threads.map_or(0, |threads| u64::from(threads).saturating_sub(1));
         let live = process.threads_live.map_or(others, u64::from);
         return Some(format!(
-            "its first thread has ended, and {}: it is no zombie, and cannot be reaped before they end",
+            "its first thread has ended, and {}: it is not a zombie, and can only be reaped when they end",
             Count(live, "other lives", "others live")
         ));
     }
     None
 }
 
-/// "level 1", and of the outermost one whether it is the host's.
+/// "level 1". For level 0, the text also says whether it is the host's.
 fn level_text(level: u32, inum: Option<NsInum>) -> String {
     match (level, inum) {
         (0, Some(INITIAL_NS)) => "level 0, the host".to_owned(),
-        (0, _) => "level 0, the outermost that is seen from here".to_owned(),
+        (0, _) => "level 0, the outermost visible level".to_owned(),
         (level, _) => format!("level {level}"),
     }
 }

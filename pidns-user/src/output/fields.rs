@@ -1,4 +1,4 @@
-//! `--fields`: which columns a table has, and which members each object of a document.
+//! `--fields`: selects the columns of a table, or the members of each object in a document.
 
 use std::str::FromStr;
 
@@ -7,38 +7,38 @@ use serde_json::Value;
 
 use super::{
     columns::{Cell, Column, Side},
-    fit::{Leave, Room},
+    fit::{Omit, WidthRule},
 };
-use crate::text::distance;
+use crate::text::{distance, is_similar};
 
-/// What can be chosen of one view.
+/// The fields of one view.
 pub trait Field: Copy + PartialEq + 'static {
-    /// The names of all, as the command line has them.
+    /// Their names on the command line.
     const NAMES: &'static [&'static str];
-    /// The columns of a table where none are chosen.
+    /// The default columns of a table.
     const USUAL: &'static [Self];
 
-    /// The one of this name.
+    /// The field with this name.
     fn of_name(name: &str) -> Option<Self>;
 
     /// The heading of its column.
     fn heading(self) -> &'static str;
 
-    /// Where its text stands.
+    /// Alignment of its text.
     fn side(self) -> Side;
 
-    /// What room it takes on a terminal.
-    fn room(self) -> Room;
+    /// Its width on a terminal.
+    fn width_rule(self) -> WidthRule;
 
     /// The members that hold it in JSON.
     fn members(self) -> &'static [&'static str];
 }
 
-/// An enumeration of fields: `Variant "name" "HEADING" Side ["member in JSON", …]`, which are the usual ones, and the function that
-/// lists the width of each.
+/// Defines an enumeration of fields: `Variant "name" "HEADING" Side ["member in JSON", …]`, the default fields, and the
+/// function for the width of each.
 macro_rules! fields {
     (
-        $(#[doc = $of:literal])* $vis:vis enum $enum:ident, usual $usual:tt, $room:path;
+        $(#[doc = $of:literal])* $vis:vis enum $enum:ident, usual $usual:tt, $width_rule:path;
         $($(#[doc = $doc:literal])* $field:ident $name:literal $heading:literal $side:ident $members:tt,)*
     ) => {
         $(#[doc = $of])*
@@ -61,8 +61,8 @@ macro_rules! fields {
                 match self { $(Self::$field => $crate::output::columns::Side::$side,)* }
             }
 
-            fn room(self) -> $crate::output::fit::Room {
-                $room(self)
+            fn width_rule(self) -> $crate::output::fit::WidthRule {
+                $width_rule(self)
             }
 
             fn members(self) -> &'static [&'static str] {
@@ -73,11 +73,11 @@ macro_rules! fields {
 }
 pub(super) use fields;
 
-/// Chosen fields: of a list like `pids,comm`, those; `+uid` adds to the usual ones, or to what stands before it.
+/// Selected fields: `pids,comm` selects these, `+uid` adds to the default fields or to those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields<F> {
     fields: Vec<F>,
-    /// Those that the user has named: they are shown on a narrow terminal too.
+    /// Fields that the user named. They are shown on a narrow terminal too.
     named: Vec<F>,
 }
 
@@ -105,25 +105,31 @@ impl<F: Field> FromStr for Fields<F> {
     }
 }
 
-/// The field of this name, or the error where there is none.
+/// The field with this name, or an error.
 pub(super) fn field<F: Field>(name: &str) -> Result<F, String> {
     F::of_name(name).ok_or_else(|| {
-        let nearest = F::NAMES.iter().min_by_key(|known| distance(name, known)).unwrap_or(&"");
-        format!("there is no field {name:?}; did you mean {nearest}? Fields: {}", F::NAMES.join(","))
+        let similar = F::NAMES.iter().filter(|known| is_similar(name, known));
+        let nearest = similar.min_by_key(|known| distance(name, known));
+        let nearest = nearest.map_or_else(|| ".".to_owned(), |nearest| format!("; did you mean {nearest}?"));
+        format!("there is no field {name:?}{nearest} Fields: {}", F::NAMES.join(","))
     })
 }
 
 impl<F: Field> Fields<F> {
-    /// Whether this one is among them.
+    /// Whether this field is selected.
     pub fn has(&self, field: F) -> bool {
         self.fields.contains(&field)
     }
 
     pub(super) fn columns(&self) -> Vec<Column> {
         let column = |field: &F| {
-            let room = field.room();
-            let leave = if self.named.contains(field) { Leave::Stays } else { room.leave };
-            Column { heading: field.heading(), side: field.side(), room: Room { leave, ..room } }
+            let width_rule = field.width_rule();
+            let omit = if self.named.contains(field) { Omit::Never } else { width_rule.omit };
+            Column {
+                heading: field.heading(),
+                side: field.side(),
+                width_rule: WidthRule { omit, ..width_rule },
+            }
         };
         self.fields.iter().map(column).collect()
     }
@@ -141,7 +147,7 @@ impl<F: Field> Fields<F> {
     }
 }
 
-/// An object of a document, of which only the chosen members are written; all where none were chosen.
+/// An object of which only the selected members are written; all members if none were selected.
 pub(super) struct Chosen<T> {
     object: T,
     members: Option<Vec<&'static str>>,
@@ -169,8 +175,8 @@ mod tests {
     use super::*;
 
     fields! {
-        /// A test's.
-        enum Of, usual [A, B], room;
+        /// Fields of a test.
+        enum Of, usual [A, B], width_rule;
         /// One.
         A "a" "A" Left ["a"],
         /// Two.
@@ -179,8 +185,8 @@ mod tests {
         C "sea" "C" Right ["d"],
     }
 
-    fn room(_: Of) -> Room {
-        Room::whole(Leave::Soon(1))
+    fn width_rule(_: Of) -> WidthRule {
+        WidthRule::fixed(Omit::Early(1))
     }
 
     fn parse(text: &str) -> Result<Vec<Of>, String> {
@@ -188,18 +194,20 @@ mod tests {
     }
 
     #[test]
-    fn fields_replace_the_usual_ones_or_add_to_them() {
+    fn fields_replace_the_defaults_or_add_to_them() {
         assert_eq!(parse("sea,a"), Ok(vec![Of::C, Of::A]));
         assert_eq!(parse("+sea"), Ok(vec![Of::A, Of::B, Of::C]));
         assert_eq!(parse("a,+sea,a"), Ok(vec![Of::A, Of::C]));
         for bad in ["", "a,,bee", "A", "+", "nope"] {
             let error = parse(bad).expect_err(bad);
             assert!(error.contains("no field") && error.contains("a,bee,sea"), "{error}");
+            assert!(!error.contains("did you mean"), "nothing is similar: {error}");
         }
+        assert!(parse("be").expect_err("no such field").contains("did you mean bee? Fields: "));
     }
 
     #[test]
-    fn members_that_were_not_chosen_are_left_out() {
+    fn only_chosen_members_are_written() {
         #[derive(Serialize)]
         struct Object {
             a: u32,

@@ -1,4 +1,4 @@
-//! Findings: what is wrong in a sentence, and the facts that prove it.
+//! Findings: the problem in one sentence, and the facts that prove it.
 
 use std::io;
 
@@ -21,7 +21,7 @@ use crate::{
     text::{Count, printable},
 };
 
-/// Writes one document of all findings.
+/// Writes one document with all findings.
 pub fn json(findings: &[Finding], boot_ns: BootNs, form: JsonForm, to: &mut dyn io::Write) -> io::Result<()> {
     #[derive(Serialize)]
     struct Document<'a> {
@@ -32,13 +32,13 @@ pub fn json(findings: &[Finding], boot_ns: BootNs, form: JsonForm, to: &mut dyn 
     document(&Document { v: VERSION, boot_ns, findings }, form, to)
 }
 
-/// Writes each finding: a line of what is wrong, its facts, and the commands to run next.
+/// Writes each finding: the problem, its facts, and the commands to run next.
 pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::Write) -> io::Result<()> {
     let line = |start: &str, text: &str, indent, to: &mut dyn io::Write| {
         wrap::write((start, start.len()), text, indent, screen.width, to)
     };
     if findings.is_empty() {
-        return writeln!(to, "nothing wrong was found");
+        return writeln!(to, "no problems found");
     }
     for (index, finding) in findings.iter().enumerate() {
         if index > 0 {
@@ -71,6 +71,9 @@ pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::
             };
             line("    ", &format!("{} [{source}]", printable(&fact(evidence, now))), 6, to)?;
         }
+        if let Some(advice) = advice(finding) {
+            line("  advice: ", advice, 10, to)?;
+        }
         for command in &finding.next {
             line("  next: ", &printable(command), 8, to)?;
         }
@@ -78,7 +81,7 @@ pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::
     Ok(())
 }
 
-/// What is wrong, in a sentence.
+/// The problem in one sentence.
 pub fn summary(finding: &Finding) -> String {
     let who = finding.process.as_ref().map_or_else(|| "a process".to_owned(), |it| Who(it).to_string());
     match finding.id {
@@ -132,25 +135,37 @@ pub fn summary(finding: &Finding) -> String {
         }
         Diagnosis::CreationRefused => {
             let refused = find(finding, |fact| match fact {
-                Fact::RefusedCreation { process, reason, .. } => Some(format!(
-                    "{} cannot create a PID namespace: {}",
-                    Who(process),
-                    creation_reason(reason)
-                )),
+                Fact::RefusedCreation { process, reason, .. } => Some((process.clone(), reason.clone())),
                 _ => None,
             });
-            refused.unwrap_or_default()
+            // The first limit is that of the first refusal.
+            let limit = find(finding, |fact| match fact {
+                Fact::Limit { limit, .. } => Some(reached(limit)),
+                _ => None,
+            });
+            let Some((process, reason)) = refused else { return String::new() };
+            let why = limit.filter(|_| reason == "count_limit").unwrap_or_else(|| creation_reason(&reason));
+            format!("{} cannot create a PID namespace: {why}", Who(&process))
         }
         Diagnosis::NamespaceLeaked => {
             let first = finding.evidence.first().map(|evidence| fact(evidence, evidence.boot_ns));
             let more = finding.evidence.len().saturating_sub(1);
             let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-            format!("no process is in it; kept by {}{more}", first.unwrap_or_default())
+            let it = if finding.ns.is_some() { "it" } else { "a namespace" };
+            format!("no process is in {it}; kept by {}{more}", first.unwrap_or_default())
         }
-        Diagnosis::JoinedLeftover => format!("{who} came in from outside, and what started it is gone"),
-        Diagnosis::CreatorLeftover => format!("{who} is still there, though its namespace is gone"),
+        Diagnosis::JoinedLeftover => match finding.severity {
+            // Its age is the only evidence.
+            Severity::Info => {
+                format!("{who} came from outside and still runs; its session may be over")
+            }
+            Severity::Warning | Severity::Critical => {
+                format!("{who} came from outside, and the process that started it is gone")
+            }
+        },
+        Diagnosis::CreatorLeftover => format!("{who} is still running, although its namespace is gone"),
         Diagnosis::NoCascade => match finding.evidence.len() {
-            0 | 1 => format!("{who} is no PID 1 of a namespace of its own: its end kills no other process"),
+            0 | 1 => format!("{who} is not PID 1 of its own namespace: its end kills no other process"),
             more => format!(
                 "the main process {who} has ended, and {} on",
                 Count(more as u64 - 1, "process of its container lives", "processes of its container live")
@@ -175,7 +190,7 @@ pub fn summary(finding: &Finding) -> String {
                 Fact::Depth { level, limit } => Some(format!("level {level} of {limit}")),
                 _ => None,
             });
-            format!("it is nested deep: {}", depth.unwrap_or_default())
+            format!("it is deeply nested: {}", depth.unwrap_or_default())
         }
         Diagnosis::MemberOomKilled => {
             let killed = find(finding, |fact| match fact {
@@ -183,13 +198,27 @@ pub fn summary(finding: &Finding) -> String {
                 _ => None,
             });
             let (who, count) = killed.unwrap_or((who, 1));
-            let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
-            format!("memory ran out and {who}{others} was killed, while PID 1 lives on")
+            let killed = match count {
+                0 | 1 => format!("{who} was killed"),
+                _ => format!("{who} and {} more were killed", count - 1),
+            };
+            format!("memory ran out and {killed}, while PID 1 survived")
         }
         Diagnosis::ChildrenElsewhere => match refused_process(finding) {
-            Some(_) => format!("{who} can make no thread: its children go to another PID namespace"),
-            None => format!("{who} has its children in another PID namespace and has forked none there"),
+            Some(_) => format!("{who} cannot create threads: its children start in another PID namespace"),
+            None => format!("children of {who} start in another PID namespace, but it has forked none there"),
         },
+    }
+}
+
+/// How to avoid the problem, if that is the same each time.
+fn advice(finding: &Finding) -> Option<&'static str> {
+    let is_of_init = |process: &Process| process.is_nested_init();
+    match finding.id {
+        Diagnosis::ZombiesNotReaped if finding.process.as_ref().is_some_and(is_of_init) => {
+            Some("run an init that reaps as PID 1: docker run --init, podman run --init, tini, catatonit")
+        }
+        _ => None,
     }
 }
 
@@ -214,23 +243,22 @@ fn members_with_it(members: u32) -> String {
 fn creation_reason(reason: &str) -> String {
     match reason {
         "depth_limit" => "32 levels are the deepest".to_owned(),
-        "count_limit" => "user.max_pid_namespaces is reached".to_owned(),
+        "count_limit" => "a limit on the number of namespaces is reached".to_owned(),
         other => other.replace('_', " "),
     }
 }
 
-fn blocker(fact: &Fact) -> Option<String> {
+pub(super) fn blocker(fact: &Fact) -> Option<String> {
     let Fact::Blocker { process, by, keeper, wchan } = fact else { return None };
-    let keeper =
-        || keeper.as_ref().map_or_else(|| "a process that is not seen".to_owned(), |it| Who(it).to_string());
+    let keeper = || keeper.as_ref().map_or_else(|| "an unknown process".to_owned(), |it| Who(it).to_string());
     let sleeps = || wchan.as_ref().map(|wchan| format!(", in {}", wchan.for_terminal())).unwrap_or_default();
     let why = match by {
         BlockedBy::Parent => format!("a zombie: its parent outside, {}, has not waited for it", keeper()),
         BlockedBy::Tracer => format!("traced by {}", keeper()),
         BlockedBy::Freezer => format!("frozen{}: thaw its cgroup", sleeps()),
-        BlockedBy::Kernel => format!("in a sleep that no signal ends (state D){}", sleeps()),
-        BlockedBy::OwnNamespace => "PID 1 of a namespace within, which waits too".to_owned(),
-        BlockedBy::Unknown => format!("what keeps it is not seen{}", sleeps()),
+        BlockedBy::Kernel => format!("in uninterruptible sleep (state D){}", sleeps()),
+        BlockedBy::OwnNamespace => "PID 1 of a nested namespace, which waits too".to_owned(),
+        BlockedBy::Unknown => format!("for an unknown reason{}", sleeps()),
     };
     Some(format!("{} ({why})", Who(process)))
 }
@@ -261,6 +289,14 @@ fn fact(evidence: &Evidence, now: BootNs) -> String {
                 names(list)
             )
         }
+        Fact::Young { count, names: list, forked_by } => {
+            let forked_by = match forked_by.is_empty() {
+                true => String::new(),
+                false => format!("; forked by {}", names(forked_by)),
+            };
+            let processes = Count(*count, "process", "processes");
+            format!("{processes} of the last minute still running: {}{forked_by}", names(list))
+        }
         Fact::Lives { births, exits, reaps } => format!(
             "in the last minute {} forked, {} ended, {} reaped (in 15 min: {}, {}, {})",
             births.in_1_min,
@@ -277,7 +313,7 @@ fn fact(evidence: &Evidence, now: BootNs) -> String {
                 Role::Parent => "its parent now",
                 Role::Forker => "forked it",
                 Role::Main => "the container's main process",
-                Role::Survivor => "lives on",
+                Role::Survivor => "is still alive",
             };
             format!("{}: {role}{}", Who(process), if *ended { ", has ended" } else { "" })
         }
@@ -301,16 +337,17 @@ fn fact(evidence: &Evidence, now: BootNs) -> String {
             Duration(*duration_ns),
             match nested.len() {
                 0 => String::new(),
-                count => format!(", with {}", Count(count as u64, "namespace within", "namespaces within")),
+                count => format!(", with {}", Count(count as u64, "nested namespace", "nested namespaces")),
             }
         ),
         Fact::Blocker { .. } => blocker(&evidence.fact).unwrap_or_default(),
-        Fact::RefusedFork { process, errno, reason, thread, count } => format!(
-            "{} {} {} with {errno} ({})",
+        Fact::RefusedFork { process, errno, reason, thread, elsewhere_by, count } => format!(
+            "{} {} {} with {errno} ({}{})",
             Who(process),
-            if *thread { "could make no thread," } else { "could not fork," },
+            if *thread { "could not create a thread," } else { "could not fork," },
             times(*count),
-            reason.replace('_', " ")
+            reason.replace('_', " "),
+            elsewhere_by.as_ref().map(|call| format!(", entered by {call}")).unwrap_or_default()
         ),
         Fact::RefusedCreation { process, via, errno, reason, count } => format!(
             "{} was refused {via} {} with {errno}: {}",
@@ -318,6 +355,17 @@ fn fact(evidence: &Evidence, now: BootNs) -> String {
             times(*count),
             creation_reason(reason)
         ),
+        Fact::Namespaces { user_ns, count, without_process, names: list } => {
+            let empty = match without_process {
+                0 => String::new(),
+                count => format!(", {count} without a process"),
+            };
+            let inits = if list.is_empty() { String::new() } else { format!("; PID 1: {}", names(list)) };
+            format!(
+                "user namespace {user_ns} has {}{empty}{inits}",
+                Count(*count, "PID namespace", "PID namespaces")
+            )
+        }
         Fact::Signal { signal, sender, from, fate, count } => format!(
             "{signal} {} from {} ({from}): {fate}",
             times(*count),

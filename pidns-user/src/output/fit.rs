@@ -1,4 +1,4 @@
-//! How columns share the width of a terminal: which give way, how wide the others are, and how a text is shortened.
+//! Fits columns into the width of a terminal: selects the columns to omit, the width of the others, and shortens texts.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// Blanks between two columns.
 pub(super) const GAP: usize = 2;
 
-/// What stands for what is left out.
+/// Replaces omitted text.
 const ELLIPSIS: char = '…';
 
-/// Which part of a text goes where it is too long.
+/// The part of a long text that is omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Its end.
@@ -23,45 +23,46 @@ pub enum Cut {
     Fraction,
 }
 
-/// Whether a column can go.
+/// Whether a column may be omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Leave {
-    /// Before the others get narrower than is comfortable; the least number first.
-    Soon(u8),
-    /// When the others have no room left even at their narrowest.
+pub enum Omit {
+    /// Omitted before the others get narrower than comfortable; the lowest number first.
+    Early(u8),
+    /// Omitted when the others do not fit even at their narrowest; the lowest number first.
     Late(u8),
     /// Never.
-    Stays,
+    Never,
 }
 
-/// What room a column takes.
+/// The width of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// No narrower than this.
-    pub least: usize,
-    /// Wide enough to be read with comfort.
-    pub ease: usize,
-    /// What goes of a text that is too long.
+pub struct WidthRule {
+    /// Its smallest width.
+    pub min: usize,
+    /// Its comfortable width.
+    pub comfortable: usize,
+    /// The part of a long text that is omitted.
     pub cut: Cut,
-    /// Whether it can go.
-    pub leave: Leave,
+    /// Whether it may be omitted.
+    pub omit: Omit,
 }
 
-impl Room {
+impl WidthRule {
     /// A column that is never shortened.
-    pub const fn whole(leave: Leave) -> Self {
-        Self { least: usize::MAX, ease: usize::MAX, cut: Cut::End, leave }
+    pub const fn fixed(omit: Omit) -> Self {
+        Self { min: usize::MAX, comfortable: usize::MAX, cut: Cut::End, omit }
     }
 
     /// A column that can be shortened.
-    pub const fn from(least: usize, ease: usize, cut: Cut, leave: Leave) -> Self {
-        Self { least, ease, cut, leave }
+    pub const fn from(min: usize, comfortable: usize, cut: Cut, omit: Omit) -> Self {
+        Self { min, comfortable, cut, omit }
     }
 }
 
-/// How wide each column is on a terminal of this width, of those whose texts need so much; `None`: it gives way. Where the last
-/// columns do not fit at their narrowest, they are narrower than that: no line is wider than the terminal.
-pub(super) fn fit(natural: &[usize], rooms: &[Room], width: usize) -> Vec<Option<usize>> {
+/// The width of each column on a terminal of this width; `natural` are the widths of their texts. `None`: omit the
+/// column. If the last columns do not fit at their smallest width, they get even less, because no line is wider than
+/// the terminal.
+pub(super) fn fit(natural: &[usize], rules: &[WidthRule], width: usize) -> Vec<Option<usize>> {
     let mut widths: Vec<Option<usize>> = natural.iter().copied().map(Some).collect();
     let total = |widths: &[Option<usize>]| {
         let shown = widths.iter().flatten();
@@ -71,25 +72,25 @@ pub(super) fn fit(natural: &[usize], rooms: &[Room], width: usize) -> Vec<Option
     if total(&widths) <= width {
         return widths;
     }
-    let at_most = |limit: fn(&Room) -> usize, widths: &[Option<usize>]| -> Vec<Option<usize>> {
-        let limited = natural.iter().zip(rooms).map(|(&natural, room)| natural.min(limit(room)));
+    let at_most = |limit: fn(&WidthRule) -> usize, widths: &[Option<usize>]| -> Vec<Option<usize>> {
+        let limited = natural.iter().zip(rules).map(|(&natural, rule)| natural.min(limit(rule)));
         limited.zip(widths).map(|(limited, width)| width.map(|_| limited)).collect()
     };
-    let mut go = |limit: fn(&Room) -> usize, may_go: fn(Leave) -> bool| {
+    let mut go = |limit: fn(&WidthRule) -> usize, may_go: fn(Omit) -> bool| {
         while total(&at_most(limit, &widths)) > width {
             let there = widths.iter().enumerate().filter(|(_, width)| width.is_some());
-            let next = there.map(|(at, _)| at).filter(|&at| may_go(rooms[at].leave));
-            let Some(next) = next.min_by_key(|&at| rooms[at].leave) else { break };
+            let next = there.map(|(at, _)| at).filter(|&at| may_go(rules[at].omit));
+            let Some(next) = next.min_by_key(|&at| rules[at].omit) else { break };
             widths[next] = None;
         }
         let limited = at_most(limit, &widths);
         (total(&limited) <= width).then_some(limited)
     };
-    let comfortable = go(|room| room.ease, |leave| matches!(leave, Leave::Soon(_)));
-    let fitting = comfortable
-        .or_else(|| go(|room| room.least, |leave| matches!(leave, Leave::Soon(_) | Leave::Late(_))));
-    let mut widths = fitting.unwrap_or_else(|| at_most(|room| room.least, &widths));
-    // What is too much even so is taken from the widest, and what is left over is shared.
+    let comfortable = go(|rule| rule.comfortable, |omit| matches!(omit, Omit::Early(_)));
+    let fitting =
+        comfortable.or_else(|| go(|rule| rule.min, |omit| matches!(omit, Omit::Early(_) | Omit::Late(_))));
+    let mut widths = fitting.unwrap_or_else(|| at_most(|rule| rule.min, &widths));
+    // Take the excess from the widest columns, then share the remaining width.
     while total(&widths) > width {
         let Some(widest) = widths.iter_mut().flatten().filter(|width| **width > 1).max() else { break };
         *widest -= 1;
@@ -97,13 +98,13 @@ pub(super) fn fit(natural: &[usize], rooms: &[Room], width: usize) -> Vec<Option
     let mut left = width.saturating_sub(total(&widths));
     while left > 0 {
         let before = left;
-        // Most to the last one: it has the sentences.
+        // The last column gets most: it contains the sentences.
         let mut share = 3;
-        for ((width, &natural), room) in widths.iter_mut().zip(natural).zip(rooms).rev() {
+        for ((width, &natural), rule) in widths.iter_mut().zip(natural).zip(rules).rev() {
             let Some(width) = width else { continue };
             let lacks = natural.saturating_sub(*width);
-            let more = match room.cut {
-                // It has all of its milliseconds, or none.
+            let more = match rule.cut {
+                // Show all milliseconds or none.
                 Cut::Fraction if lacks > left => 0,
                 Cut::Fraction => lacks,
                 _ => share.min(lacks).min(left),
@@ -119,7 +120,7 @@ pub(super) fn fit(natural: &[usize], rooms: &[Room], width: usize) -> Vec<Option
     widths
 }
 
-/// The text in at most so many columns.
+/// The text in at most `width` columns.
 pub fn shorten(text: &str, width: usize, cut: Cut) -> Cow<'_, str> {
     if text.len() <= width || text.width() <= width {
         return Cow::Borrowed(text);
@@ -147,7 +148,7 @@ fn without_end(text: &str, width: usize) -> String {
     let mut kept = String::with_capacity(text.len().min(width * 4));
     for c in text.chars() {
         taken += c.width().unwrap_or(0);
-        // A column is the ellipsis's.
+        // The ellipsis needs one column.
         if taken >= width {
             break;
         }
@@ -160,7 +161,7 @@ fn without_end(text: &str, width: usize) -> String {
     kept
 }
 
-/// "48121 → … → 1", with as many of the inner numbers as there is room for; "48121…1" where there is next to none.
+/// "48121 → … → 1", with as many inner numbers as fit; "48121…1" if hardly anything fits.
 fn without_middle(text: &str, width: usize) -> Option<String> {
     const ARROW: &str = " → ";
     let parts: Vec<&str> = text.split(ARROW).collect();
@@ -181,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_text_is_shortened_at_its_least_specific_end() {
+    fn text_is_shortened_at_its_least_specific_end() {
         let short = |text, width, cut| shorten(text, width, cut).into_owned();
         assert_eq!(short("docker/web", 10, Cut::End), "docker/web");
         assert_eq!(short("docker/webserver", 10, Cut::End), "docker/we…");
@@ -199,35 +200,39 @@ mod tests {
     }
 
     #[test]
-    fn columns_go_by_importance_and_share_the_remaining_width() {
-        let rooms = [
-            Room::whole(Leave::Stays),
-            Room::whole(Leave::Soon(1)),
-            Room::from(4, 8, Cut::End, Leave::Late(1)),
-            Room::from(4, 10, Cut::End, Leave::Stays),
+    fn columns_are_omitted_by_importance_and_share_the_remaining_width() {
+        let rules = [
+            WidthRule::fixed(Omit::Never),
+            WidthRule::fixed(Omit::Early(1)),
+            WidthRule::from(4, 8, Cut::End, Omit::Late(1)),
+            WidthRule::from(4, 10, Cut::End, Omit::Never),
         ];
         let natural = [5, 3, 20, 30];
-        assert_eq!(fit(&natural, &rooms, 64), [Some(5), Some(3), Some(20), Some(30)]);
-        assert_eq!(fit(&natural, &rooms, 36), [Some(5), Some(3), Some(9), Some(13)], "all, shortened");
-        assert_eq!(fit(&natural, &rooms, 30), [Some(5), None, Some(8), Some(13)], "the first goes soon");
-        assert_eq!(fit(&natural, &rooms, 18), [Some(5), None, Some(4), Some(5)], "the others at their least");
-        assert_eq!(fit(&natural, &rooms, 16), [Some(5), None, None, Some(9)]);
-        assert_eq!(fit(&natural, &rooms, 5), [Some(2), None, None, Some(1)], "narrower than they should be");
+        assert_eq!(fit(&natural, &rules, 64), [Some(5), Some(3), Some(20), Some(30)]);
+        assert_eq!(fit(&natural, &rules, 36), [Some(5), Some(3), Some(9), Some(13)], "all, shortened");
+        assert_eq!(fit(&natural, &rules, 30), [Some(5), None, Some(8), Some(13)], "the early one is omitted");
+        assert_eq!(
+            fit(&natural, &rules, 18),
+            [Some(5), None, Some(4), Some(5)],
+            "the others at their narrowest"
+        );
+        assert_eq!(fit(&natural, &rules, 16), [Some(5), None, None, Some(9)]);
+        assert_eq!(fit(&natural, &rules, 5), [Some(2), None, None, Some(1)], "narrower than they should be");
     }
 
     proptest! {
         #[test]
-        fn columns_never_need_more_than_the_terminal_has(
+        fn columns_never_exceed_the_terminal(
             columns in prop::collection::vec((0..50_usize, 1..20_usize, 0..20_usize, 0..3_u8), 1..12),
             width in 40..250_usize,
         ) {
             let natural: Vec<usize> = columns.iter().map(|column| column.0).collect();
-            let room = |&(_, least, more, leave): &(usize, usize, usize, u8)| {
-                let leave = [Leave::Stays, Leave::Soon(1), Leave::Late(1)][usize::from(leave)];
-                Room::from(least, least + more, Cut::End, leave)
+            let rule = |&(_, min, more, omit): &(usize, usize, usize, u8)| {
+                let omit = [Omit::Never, Omit::Early(1), Omit::Late(1)][usize::from(omit)];
+                WidthRule::from(min, min + more, Cut::End, omit)
             };
-            let rooms: Vec<Room> = columns.iter().map(room).collect();
-            let widths = fit(&natural, &rooms, width);
+            let rules: Vec<WidthRule> = columns.iter().map(rule).collect();
+            let widths = fit(&natural, &rules, width);
             let shown: Vec<usize> = widths.iter().copied().flatten().collect();
             prop_assert!(shown.iter().sum::<usize>() + GAP * shown.len().saturating_sub(1) <= width);
             for (width, natural) in widths.iter().zip(&natural) {
@@ -236,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn a_shortened_text_has_room(text in "[a-z→ 名.é]{0,40}", width in 0..30_usize) {
+        fn shortened_text_fits(text in "[a-z→ 名.é]{0,40}", width in 0..30_usize) {
             for cut in [Cut::End, Cut::Start, Cut::Middle, Cut::Fraction] {
                 prop_assert!(shorten(&text, width, cut).width() <= width, "{cut:?}");
             }

@@ -1,4 +1,4 @@
-//! `tree`: the forest of namespaces.
+//! `tree`: shows the forest of namespaces.
 
 use std::{collections::BTreeMap, io};
 
@@ -9,7 +9,7 @@ use super::{
     columns::{self, Cell},
     document,
     fields::{Chosen, Fields, fields},
-    fit::{Cut, Leave, Room},
+    fit::{Cut, Omit, WidthRule},
     phrases::{Duration, who},
     screen::{Paint, Screen},
     teardown::brief,
@@ -21,21 +21,22 @@ use crate::{
     event::snapshot::{
         Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
     },
-    event::{VERSION, objects::is_zero},
+    event::{INITIAL_NS, VERSION, objects::is_zero},
     model::{Awaited, Entry, Forest, Node},
     text::or_unknown,
     text::{Count, Name},
 };
 
-/// Holders and joined processes that a line of the table names; of more it gives the number. JSON has more.
+/// Maximum number of holders, and of joined processes, that a line of the table lists. It shows the number of the
+/// others. JSON lists more of them.
 pub const NAMED: usize = 3;
 
 fields! {
-    /// The fields that `tree` shows of a namespace.
-    pub enum Field, usual [Ns, Container, Init, Processes, Up, Detail], room;
+    /// The fields of a namespace in `tree`.
+    pub enum Field, usual [Ns, Container, Init, Processes, Up, Detail], width_rule;
     /// Its inode number, below its parent's.
     Ns "ns" "NAMESPACE" Left ["ns"],
-    /// What its PID 1 runs in.
+    /// The container of its PID 1.
     Container "container" "CONTAINER" Left ["ns"],
     /// The image of that container.
     Image "image" "IMAGE" Left ["ns"],
@@ -43,46 +44,46 @@ fields! {
     Pod "pod" "POD" Left ["ns"],
     /// Its PID 1.
     Init "init" "PID 1" Left ["init"],
-    /// How many processes are in it.
+    /// Number of its processes.
     Processes "processes" "PROCS" Right ["processes"],
-    /// How many of these are zombies.
+    /// Number of its zombies.
     Zombies "zombies" "ZOMBIES" Right ["zombies"],
-    /// Since when it has an init.
+    /// How long it has had an init.
     Up "up" "UP" Right ["ns"],
     /// Its level.
     Level "level" "LVL" Right ["ns"],
     /// Its parent.
     Parent "parent" "PARENT" Right ["ns"],
-    /// Who owns its user namespace.
+    /// Owner of its user namespace.
     Owner "owner" "OWNER" Right ["ns"],
-    /// Findings, zombies, other containers in it, joined processes, what holds it without processes.
+    /// Findings, zombies, other containers, joined processes, and the holders of an empty namespace.
     Detail "detail" "DETAIL" Left
         ["findings", "zombies", "other_containers", "joined", "waits_for", "holders", "holders_left_out"],
-    /// What is wrong with it.
+    /// Findings about it.
     Findings "findings" "FINDINGS" Left ["findings"],
-    /// Namespaces right below it.
+    /// Number of its child namespaces.
     Children "children" "CHILDREN" Right ["children"],
 }
 
-/// Whether these fields show what is wrong.
+/// Whether these fields show findings.
 pub fn asks_for_findings(fields: Option<&Fields<Field>>) -> bool {
     fields.is_none_or(|fields| fields.has(Field::Detail) || fields.has(Field::Findings))
 }
 
-/// What is shown.
+/// The data to show.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
-    /// What exists.
+    /// The processes and namespaces.
     pub snapshot: &'a Snapshot,
     /// The same, as a forest.
     pub forest: &'a Forest<'a>,
-    /// What is wrong.
+    /// The findings.
     pub findings: &'a [Finding],
-    /// The namespaces that are shown with those below them; `None`: all.
+    /// The namespaces to show, with those nested in them; `None`: all.
     pub roots: Option<&'a [NsInum]>,
 }
 
-/// Findings by the namespace that they are about, or else by that of their process.
+/// Findings by their namespace, or else by the namespace of their process.
 struct Marks<'a>(BTreeMap<NsInum, Vec<&'a Finding>>);
 
 impl<'a> Marks<'a> {
@@ -97,10 +98,10 @@ impl<'a> Marks<'a> {
         Self(marks)
     }
 
-    /// Those about this namespace, and not about one that had its number before.
+    /// Findings about this namespace, without those about an earlier one with the same number.
     fn at(&self, ns: &SnapshotNamespace) -> impl Iterator<Item = &'a Finding> {
         let all = self.0.get(&ns.inum).into_iter().flatten().copied();
-        all.filter(|finding| !finding.is_beside(ns))
+        all.filter(|finding| !finding.cannot_be_about(ns))
     }
 
     /// The names of a namespace's findings, each once.
@@ -112,19 +113,19 @@ impl<'a> Marks<'a> {
     }
 }
 
-fn room(field: Field) -> Room {
+fn width_rule(field: Field) -> WidthRule {
     match field {
-        Field::Up => Room::whole(Leave::Late(1)),
-        Field::Processes => Room::whole(Leave::Late(2)),
-        // A number, and of its branches at least the last.
-        Field::Ns => Room::from(13, 24, Cut::Start, Leave::Stays),
-        Field::Container => Room::from(10, 16, Cut::End, Leave::Stays),
-        Field::Image => Room::from(10, 24, Cut::End, Leave::Stays),
-        Field::Pod => Room::from(10, 24, Cut::End, Leave::Stays),
-        Field::Init => Room::from(10, 16, Cut::End, Leave::Stays),
-        Field::Detail | Field::Findings => Room::from(14, 24, Cut::End, Leave::Stays),
+        Field::Up => WidthRule::fixed(Omit::Late(1)),
+        Field::Processes => WidthRule::fixed(Omit::Late(2)),
+        // Room for the inode number and at least the last branch of the tree before it.
+        Field::Ns => WidthRule::from(13, 24, Cut::Start, Omit::Never),
+        Field::Container => WidthRule::from(10, 16, Cut::End, Omit::Never),
+        Field::Image => WidthRule::from(10, 24, Cut::End, Omit::Never),
+        Field::Pod => WidthRule::from(10, 24, Cut::End, Omit::Never),
+        Field::Init => WidthRule::from(10, 16, Cut::End, Omit::Never),
+        Field::Detail | Field::Findings => WidthRule::from(14, 24, Cut::End, Omit::Never),
         Field::Zombies | Field::Level | Field::Parent | Field::Owner | Field::Children => {
-            Room::whole(Leave::Stays)
+            WidthRule::fixed(Omit::Never)
         }
     }
 }
@@ -146,10 +147,11 @@ pub fn table(
         let ns = node.namespace;
         let text = |field| match field {
             Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
-            Field::Container => ns
-                .container
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
+            Field::Container => match &ns.container {
+                Some(container) => container.label().for_terminal().to_string(),
+                None if ns.inum == INITIAL_NS => "host".to_owned(),
+                None => "-".to_owned(),
+            },
             Field::Image => {
                 or_dash(ns.container.as_ref().and_then(|container| container.image.as_ref()).map(named))
             }
@@ -196,7 +198,7 @@ fn named(name: &Name) -> String {
     name.for_terminal().to_string()
 }
 
-/// "default/api-7f": the pod of a container, in its namespace of Kubernetes where that is known.
+/// "default/api-7f": a container's pod, with its Kubernetes namespace if known.
 fn pod(container: &Container) -> Option<String> {
     let pod = named(container.pod.as_ref()?);
     Some(match &container.pod_namespace {
@@ -205,7 +207,7 @@ fn pod(container: &Container) -> Option<String> {
     })
 }
 
-/// "│ └─": whether a later line is a sister of this one, or of one that it is in.
+/// "│ └─": draws a line for each level at which a sibling follows.
 fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
     let goes_on = |level: u32| {
         walk[index + 1..].iter().find(|(depth, _)| *depth <= level).is_some_and(|(depth, _)| *depth == level)
@@ -222,7 +224,7 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
     text
 }
 
-/// `hidden`: there are processes whose namespace may not be read.
+/// `hidden`: the namespaces of some processes cannot be read.
 fn detail(forest: &Forest<'_>, node: &Node<'_>, marks: &Marks<'_>, hidden: bool) -> String {
     let ns = node.namespace.inum;
     let mut parts: Vec<String> = marks.names(node.namespace).iter().map(|name| format!("!{name}")).collect();
@@ -267,13 +269,13 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, marks: &Marks<'_>, hidden: bool)
         let held = some("held by", &held, node.holders_left_out as usize);
         parts.push(held.unwrap_or_else(|| "held by an unknown holder".to_owned()));
         if hidden {
-            parts.push("or has processes that may not be read".to_owned());
+            parts.push("or has processes that cannot be read".to_owned());
         }
     }
     parts.join("; ")
 }
 
-/// `left_out`: how many there are besides.
+/// `left_out`: number of further items that are not in `all`.
 fn some(what: &str, all: &[String], left_out: usize) -> Option<String> {
     let named = all.get(..NAMED.min(all.len()))?;
     match (named, (all.len() - named.len()).saturating_add(left_out)) {
@@ -291,20 +293,20 @@ pub(super) fn held_by(holder: &Holder) -> String {
             format!("{}[{pid}] fd {fd} of thread {tid}", or_unknown(comm.as_ref()))
         }
         Holder::PidForChildren { pid, comm } => {
-            format!("{}[{pid}], whose children go there", or_unknown(comm.as_ref()))
+            format!("{}[{pid}], whose children start there", or_unknown(comm.as_ref()))
         }
         Holder::Mount { path, mount_ns, pid } => {
-            format!("a mount at {} (mount namespace {mount_ns}, as of PID {pid})", path.for_terminal())
+            format!("a mount at {} (mount namespace {mount_ns}, as seen by PID {pid})", path.for_terminal())
         }
         Holder::ProcMount(mount) => format!("a proc at {}", place(mount)),
         Holder::Child { ns } => format!("namespace {ns} in it"),
     }
 }
 
-/// Where a proc is mounted, for people.
+/// A mount point, for people.
 pub fn place(mount: &ProcMount) -> String {
     let ProcMount { path, mount_ns, pid } = mount;
-    format!("{} (mount namespace {mount_ns}, as of PID {pid})", path.for_terminal())
+    format!("{} (mount namespace {mount_ns}, as seen by PID {pid})", path.for_terminal())
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! One JSON object a line.
+//! NDJSON: one JSON object per line.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::{
     text::JsonText,
 };
 
-/// NDJSON.
+/// Writes NDJSON.
 #[derive(Debug, Default)]
 pub struct Json;
 
@@ -37,7 +37,7 @@ mod tests {
     use crate::text::Name;
 
     #[test]
-    fn a_line_begins_with_what_every_event_has_and_leaves_out_what_is_not_known() {
+    fn line_begins_with_the_common_fields_and_omits_unknown_ones() {
         let event = Event {
             seq: 9,
             time: jiff::Timestamp::new(1_700_000_000, 5).unwrap(),

@@ -1,4 +1,4 @@
-//! `pid`: one process at every level.
+//! `pid`: shows one process at every level.
 
 use std::{io, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::{
     columns::{self, Cell},
     document,
     fields::{Chosen, Fields, fields},
-    fit::{Cut, Leave, Room},
+    fit::{Cut, Omit, WidthRule},
     screen::Screen,
 };
 use crate::{
@@ -20,22 +20,22 @@ use crate::{
 };
 
 fields! {
-    /// The fields that `pid` shows of a level.
-    pub enum Field, usual [Level, Ns, Container, Pid], room;
-    /// Its number.
+    /// The fields of a level in `pid`.
+    pub enum Field, usual [Level, Ns, Container, Pid], width_rule;
+    /// The level.
     Level "level" "LEVEL" Left ["level"],
     /// The namespace there.
     Ns "ns" "NAMESPACE" Left ["ns"],
-    /// What the PID 1 of that namespace runs in.
+    /// The container of that namespace's PID 1.
     Container "container" "CONTAINER" Left ["container"],
     /// The PID there.
     Pid "pid" "PID" Right ["pid"],
 }
 
-fn room(field: Field) -> Room {
+fn width_rule(field: Field) -> WidthRule {
     match field {
-        Field::Container => Room::from(8, 16, Cut::End, Leave::Late(1)),
-        Field::Level | Field::Ns | Field::Pid => Room::whole(Leave::Stays),
+        Field::Container => WidthRule::from(8, 16, Cut::End, Omit::Late(1)),
+        Field::Level | Field::Ns | Field::Pid => WidthRule::fixed(Omit::Never),
     }
 }
 
@@ -47,14 +47,14 @@ pub struct Level {
     /// Inode number of its namespace there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ns: Option<NsInum>,
-    /// What the PID 1 of that namespace runs in.
+    /// The container of that namespace's PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
     /// Its PID there.
     pub pid: u32,
 }
 
-/// Writes the table: a line a level. Where some are left out, one more line counts them.
+/// Writes the table: one line per level. If levels are unknown, a last line with question marks says so.
 pub fn table(
     levels: &[Level],
     is_all: bool,
@@ -93,7 +93,7 @@ struct LevelsDocument<'a> {
     levels: Vec<Chosen<&'a Level>>,
 }
 
-/// Writes one document, about a process, or about a thread of it by its number at level 0.
+/// Writes one document about a process, or about one of its threads, given by TID at level 0.
 pub fn json(
     (source, process, thread): (SnapshotSource, &SnapshotProcess, Option<u32>),
     levels: &[Level],

@@ -1,4 +1,4 @@
-//! Views, of events and of snapshots: one a file, each writes to any [`std::io::Write`].
+//! Views of events and of snapshots, one per file. Each writes to any [`std::io::Write`].
 
 mod columns;
 pub mod dot;
@@ -33,10 +33,10 @@ pub use table::Table;
 
 /// A view of a stream.
 pub trait View {
-    /// Writes what stands before the first event.
+    /// Writes the heading, if the view has one.
     fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()>;
-    /// Writes one event, if this view shows it (a table has no line for the frame of a stream). `seq` is its number in this
-    /// output, `container` that of the namespace that it belongs to.
+    /// Writes one event, if this view shows it (a table has no lines for `stream.start` and `stream.end`). `seq` is its
+    /// number in this output, `container` the container of its namespace.
     fn event(
         &mut self,
         seq: u64,
@@ -46,12 +46,12 @@ pub trait View {
     ) -> io::Result<()>;
 }
 
-/// How a JSON document is laid out.
+/// Layout of a JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonForm {
-    /// A member a line, where it is all that there is.
+    /// One member per line, for a single document.
     Indented,
-    /// In one line, where others follow.
+    /// All in one line, for several documents.
     Line,
 }
 

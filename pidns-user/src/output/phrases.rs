@@ -1,4 +1,4 @@
-//! Phrases that the views for people have in common: processes, their ends, time.
+//! Phrases shared by the views for people: processes, their ends, times.
 
 use std::fmt::{self, Display};
 
@@ -29,13 +29,13 @@ impl Display for Who<'_> {
     }
 }
 
-/// "runc[811]", of a process of a snapshot.
+/// "runc[811]", for a process of a snapshot.
 pub(super) fn who(process: &SnapshotProcess) -> String {
     format!("{}[{}]", process.name(), process.pid)
 }
 
-/// "joined: forked by nsenter[16757] in 4026531836", "its parent is outside: systemd[1] in 4026531836": how a process came
-/// into its namespace, as far as that was seen.
+/// "joined: forked by nsenter[16757] in 4026531836" or "its parent is outside: systemd[1] in 4026531836": how a process
+/// entered its namespace, as far as events or the snapshot show it.
 pub(super) fn from_outside(
     forked_by: Option<HostPid>,
     parent: Option<HostPid>,
@@ -67,7 +67,7 @@ impl Display for ExitPhrase<'_> {
     }
 }
 
-/// "SIGKILL from dockerd[811]": how a PID 1 ended, and why.
+/// "SIGKILL from dockerd[811]": the end of a PID 1 and its cause.
 pub(super) struct Death<'a> {
     pub(super) exit: &'a Exit,
     pub(super) cause: &'a Cause,
@@ -92,10 +92,10 @@ impl Display for Death<'_> {
     }
 }
 
-/// "as its parent unshare[811] ended (PR_SET_PDEATHSIG)": why a signal came that the process had asked for.
+/// "as its parent unshare[811] ended (PR_SET_PDEATHSIG)": the reason for a signal that the process had requested.
 pub(super) struct ParentDeath<'a> {
     pub(super) parent: &'a Process,
-    /// Whether the process goes on, and only the thread ended that had forked.
+    /// Whether only the thread that forked the process has ended, and the parent's other threads continue.
     pub(super) thread: bool,
 }
 
@@ -103,7 +103,7 @@ impl Display for ParentDeath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parent = Who(self.parent);
         if self.thread {
-            write!(f, "as the thread of {parent} ended that had forked it (PR_SET_PDEATHSIG)")
+            write!(f, "as the thread of {parent} that had forked it ended (PR_SET_PDEATHSIG)")
         } else {
             write!(f, "as its parent {parent} ended (PR_SET_PDEATHSIG)")
         }
@@ -116,7 +116,7 @@ pub(super) struct Arguments<'a>(pub(super) &'a [Name], pub(super) bool);
 impl Display for Arguments<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for argument in self.0 {
-            // A hint at where one ends: what is exact is JSON.
+            // The quotes only hint at the end of an argument; JSON is exact.
             let bytes = argument.as_bytes();
             let quote = if bytes.is_empty() || bytes.contains(&b' ') { "'" } else { "" };
             write!(f, " {quote}{}{quote}", argument.for_terminal())?;

@@ -1,4 +1,4 @@
-//! Prints what a filter lets through, in one view, to one output. A recorder is a printer of everything as JSON.
+//! Prints the events that pass a filter, in one view, to one output. A recorder is a printer of all events as JSON.
 
 use std::{
     collections::BTreeMap,
@@ -17,22 +17,22 @@ use crate::{
     source::replay::Clock,
 };
 
-/// How often the printer checks that its reader is there: with nothing to write, no write would fail.
+/// Interval of checks whether the reader is still there: without writes, no write fails.
 const READER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The `seq` of an event.
+/// Meaning of the `seq` of a printed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seq {
-    /// Its place among the events that are printed.
+    /// Its number among the printed events.
     Printed,
-    /// Its place in the recording that it was read from.
+    /// Its number in the recording.
     Recorded,
 }
 
-/// Prints a recording as fast as it happened, or so many times faster.
+/// Replays a recording in real time, or faster.
 pub struct Pace {
     speed: f64,
-    /// Waits for so long, or until the end is asked for: whether it was.
+    /// Waits for the duration or until the end is requested. Returns whether it was requested.
     wait: Box<dyn FnMut(Duration) -> bool + Send>,
     clock: Clock,
     pause: Duration,
@@ -40,13 +40,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// This many times as fast as it happened.
+    /// Replays at `speed` times real time.
     pub fn new(speed: f64, wait: impl FnMut(Duration) -> bool + Send + 'static) -> Self {
         let (clock, pause) = (Clock::default(), Duration::ZERO);
         Self { speed, wait: Box::new(wait), clock, pause, has_begun: false }
     }
 
-    /// How long to wait before an event is printed. There is no pause before the first one.
+    /// Time to wait before the next event. The first event is not delayed.
     fn due(&mut self) -> Duration {
         let pause = std::mem::take(&mut self.pause);
         match std::mem::replace(&mut self.has_begun, true) {
@@ -56,7 +56,7 @@ impl Pace {
     }
 }
 
-/// Prints events, in order.
+/// Prints events in order.
 pub struct Printer {
     filter: Filter,
     view: Box<dyn View + Send>,
@@ -65,29 +65,31 @@ pub struct Printer {
     count: Option<u64>,
     pace: Option<Pace>,
     state: PrinterState,
-    /// Whether the event was wanted as things were before it.
+    /// Whether the event passed the filter before the model changed.
     was_wanted: bool,
     printed: BTreeMap<&'static str, u64>,
-    /// How many of those that `count` counts.
+    /// Number of printed events that count towards `count`.
     counted: u64,
-    /// How many were printed.
+    /// Number of printed events.
     number: u64,
     reader_checked: Instant,
+    /// Whether the heading was written. A file that is no recording gets none.
+    has_heading: bool,
 }
 
-/// How far it has come.
+/// State of the printer.
 #[derive(Debug)]
 enum PrinterState {
     Printing,
-    /// It has printed as many as were asked for: only the end of the stream follows.
+    /// It has printed the requested number of events: only the end of the stream follows.
     Counted,
-    /// The reader has gone, or the end was asked for during a pause.
+    /// The reader is gone, or the end was requested during a pause.
     Closed,
     Failed(ConsumerError),
 }
 
 impl Printer {
-    /// Prints what the filter lets through.
+    /// A printer of the events that pass the filter.
     pub fn new(filter: Filter, view: Box<dyn View + Send>, sink: Sink, seq: Seq) -> Self {
         Self {
             filter,
@@ -102,32 +104,33 @@ impl Printer {
             counted: 0,
             number: 0,
             reader_checked: Instant::now(),
+            has_heading: false,
         }
     }
 
-    /// Wants no more after this many events. The frame of a stream does not count, nor does what exists already.
+    /// Stops after this many events. `stream.*` and `snapshot.*` events do not count.
     pub fn stop_after(mut self, count: Option<u64>) -> Self {
         self.count = count;
         self
     }
 
-    /// Waits before each event for as long as it took to happen.
+    /// Replays at this pace.
     pub fn at_pace(mut self, pace: Option<Pace>) -> Self {
         self.pace = pace;
         self
     }
 
-    /// How many events were printed, by name.
+    /// Number of printed events by name.
     pub fn printed(&self) -> &BTreeMap<&'static str, u64> {
         &self.printed
     }
 
-    /// Whether the reader of its output has gone, which is no failure.
+    /// Whether the reader of the output is gone. That is no failure.
     pub fn has_lost_its_reader(&self) -> bool {
         matches!(self.state, PrinterState::Closed)
     }
 
-    /// Whether the event is printed.
+    /// Whether to print the event.
     fn wants(&mut self, update: &Update<'_>) -> bool {
         let container = update.container.map(AsRef::as_ref);
         match update.world {
@@ -160,7 +163,7 @@ impl Printer {
             }
             Seq::Printed => self.view.event(self.number, event, container, self.sink.buffer()),
         };
-        // A table has no line for stream.start and stream.end, nor for the fork of an init that it has shown.
+        // A table has no line for stream.start and stream.end, nor for the fork of an init that it has already shown.
         let has_line = self.sink.buffer().len() > before;
         match written {
             Ok(()) if !has_line => {}
@@ -179,6 +182,14 @@ impl Printer {
         }
     }
 
+    fn write_heading(&mut self) {
+        if !std::mem::replace(&mut self.has_heading, true)
+            && let Err(error) = self.view.begin(self.sink.buffer())
+        {
+            self.state = PrinterState::Failed(ConsumerError::Output { error, unwritten: 0 });
+        }
+    }
+
     fn flush(&mut self) {
         let written = self.sink.flush();
         self.check_written(written);
@@ -194,7 +205,7 @@ impl Printer {
         }
     }
 
-    /// Waits for the time of the event. Whether it is to be printed then.
+    /// Waits until the event is due. Returns whether to print it.
     fn wait(&mut self) -> bool {
         let Some(time) = self.pace.as_mut().map(Pace::due) else { return true };
         self.flush();
@@ -219,19 +230,21 @@ impl Printer {
 
 impl Consumer for Printer {
     fn begin(&mut self) {
-        if let Err(error) = self.view.begin(self.sink.buffer()) {
-            self.state = PrinterState::Failed(ConsumerError::Output { error, unwritten: 0 });
+        // The live stream can wait long for its first event.
+        if self.seq == Seq::Printed {
+            self.write_heading();
         }
     }
 
     fn prepare(&mut self, update: &Update<'_>) {
-        // A process that exits is gone after the event, and one that is forked was not there before.
+        // An exited process is gone after the event; a forked one did not exist before.
         let container = update.container.map(AsRef::as_ref);
         self.was_wanted =
             update.world.is_some_and(|world| self.filter.matches_all(&update.event.body, container, world));
     }
 
     fn update(&mut self, update: &Update<'_>) -> Wants {
+        self.write_heading();
         if let Some(pace) = &mut self.pace {
             pace.pause += pace.clock.follow(update.event);
         }
@@ -245,7 +258,7 @@ impl Consumer for Printer {
             }
             PrinterState::Counted => self.print(update),
             PrinterState::Closed => {}
-            // What is lost with it is counted, but for what frames a stream.
+            // Count the events that are lost with the failure, except `stream.*`.
             PrinterState::Failed(ConsumerError::Output { unwritten, .. }) => {
                 *unwritten += u64::from(!update.event.body.name().starts_with("stream."));
             }
@@ -353,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn printed_events_are_numbered_anew_and_counted_in_the_end() {
+    fn printed_events_are_renumbered_and_counted_in_stream_end() {
         let file = tempfile::tempfile().unwrap();
         let mut printer = printer(file.try_clone().unwrap(), "process.reap", None);
         let lost = event(Body::StreamLost { stage: "ring".into(), count: 1 });
@@ -368,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_ends_it_and_only_the_end_follows() {
+    fn only_stream_end_follows_after_the_count() {
         let file = tempfile::tempfile().unwrap();
         let mut printer = printer(file.try_clone().unwrap(), "process.reap", Some(2));
         let wants: Vec<_> = (0..2).map(|_| give(&mut printer, &reap())).collect();
@@ -380,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_were_not_asked_for_are_neither_printed_nor_counted() {
+    fn filtered_events_are_neither_printed_nor_counted() {
         let file = tempfile::tempfile().unwrap();
         let mut printer = printer(file.try_clone().unwrap(), "process.exit", Some(1));
         assert_eq!(give(&mut printer, &reap()), Wants::More, "it does not count");
@@ -390,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_costs_all_events_that_follow_and_they_are_counted() {
+    fn events_lost_on_a_full_disk_are_counted() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut printer = printer(full, "all", None);
         give(&mut printer, &reap());
@@ -403,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_ends_it_without_a_failure() {
+    fn closed_reader_ends_the_stream_without_failure() {
         let (reader, writer) = io::pipe().unwrap();
         let mut printer = printer(writer, "all", None);
         drop(reader);

@@ -1,4 +1,4 @@
-//! `ps`: processes with their PIDs.
+//! `ps`: lists processes with their PIDs.
 
 use std::{borrow::Cow, collections::BTreeMap, io, str::FromStr, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::{
     columns::{self, Cell},
     document,
     fields::{self, Chosen, Fields, fields},
-    fit::{Cut, Leave, Room},
+    fit::{Cut, Omit, WidthRule},
     phrases::{Arguments, Duration, from_outside, pids},
     screen::{Paint, Screen},
     teardown::short,
@@ -24,8 +24,8 @@ use crate::{
 };
 
 fields! {
-    /// The fields that `ps` shows of a process.
-    pub enum Field, usual [Ns, Level, Pids, State, Age, Comm, Entry], room;
+    /// The fields of a process in `ps`.
+    pub enum Field, usual [Ns, Level, Pids, State, Age, Comm, Entry], width_rule;
     /// The PID at level 0.
     Pid "pid" "PID" Right ["pid"],
     /// The PIDs at all levels.
@@ -40,63 +40,63 @@ fields! {
     Uid "uid" "UID" Right ["uid"],
     /// The state.
     State "state" "S" Left ["state"],
-    /// Threads.
+    /// Number of its threads.
     Threads "threads" "THR" Right ["threads"],
-    /// Who traces it.
+    /// Its tracer.
     Tracer "tracer" "TRACER" Right ["tracer"],
-    /// What it runs in, by its own cgroup or else by that of the PID 1 of its namespace.
+    /// The container of its own cgroup, or else that of its namespace's PID 1.
     Container "container" "CONTAINER" Left ["container"],
     /// Its cgroup: the path, or else the id.
     Cgroup "cgroup" "CGROUP" Left ["cgroup", "cgroup_id"],
     /// Whether it adopts orphans.
     Subreaper "subreaper" "SUBREAPER" Left ["subreaper"],
-    /// Since when it exists.
+    /// How long it has existed.
     Age "age" "AGE" Right ["start_boot_ns"],
-    /// How it got in.
+    /// How it entered its namespace, and its condition.
     Entry "entry" "ENTRY" Left ["joined", "forked_by", "zombie", "zombie_since_boot_ns", "exiting", "frozen", "freezer", "awaited"],
     /// The name.
     Comm "comm" "COMM" Left ["comm"],
-    /// What it was started with.
+    /// Its command-line arguments.
     Args "args" "ARGS" Left ["args"],
 }
 
-fn room(field: Field) -> Room {
+fn width_rule(field: Field) -> WidthRule {
     match field {
-        Field::Level => Room::whole(Leave::Soon(1)),
-        Field::Age => Room::whole(Leave::Late(1)),
-        Field::Ns => Room::whole(Leave::Late(2)),
-        Field::Pids => Room::from(12, 24, Cut::Middle, Leave::Stays),
-        Field::Comm => Room::from(8, 15, Cut::End, Leave::Stays),
-        Field::Container => Room::from(10, 16, Cut::End, Leave::Stays),
-        Field::Cgroup => Room::from(12, 24, Cut::Start, Leave::Stays),
-        Field::Entry => Room::from(16, 24, Cut::End, Leave::Stays),
-        Field::Args => Room::from(16, 40, Cut::End, Leave::Stays),
+        Field::Level => WidthRule::fixed(Omit::Early(1)),
+        Field::Age => WidthRule::fixed(Omit::Late(1)),
+        Field::Ns => WidthRule::fixed(Omit::Late(2)),
+        Field::Pids => WidthRule::from(12, 24, Cut::Middle, Omit::Never),
+        Field::Comm => WidthRule::from(8, 15, Cut::End, Omit::Never),
+        Field::Container => WidthRule::from(10, 16, Cut::End, Omit::Never),
+        Field::Cgroup => WidthRule::from(12, 24, Cut::Start, Omit::Never),
+        Field::Entry => WidthRule::from(16, 24, Cut::End, Omit::Never),
+        Field::Args => WidthRule::from(16, 40, Cut::End, Omit::Never),
         Field::Pid
         | Field::Ppid
         | Field::Uid
         | Field::State
         | Field::Threads
         | Field::Tracer
-        | Field::Subreaper => Room::whole(Leave::Stays),
+        | Field::Subreaper => WidthRule::fixed(Omit::Never),
     }
 }
 
-/// The arguments of processes, where they were asked for and are known. They can hold secrets.
+/// The arguments of processes, if requested and known. They can contain secrets.
 pub type ArgsOf = BTreeMap<HostPid, Vec<Name>>;
 
-/// The processes to list, and what is known of them.
+/// The processes to list, with related data.
 pub struct Listing<'a> {
-    /// What they are in.
+    /// The snapshot that contains them.
     pub snapshot: &'a Snapshot,
     /// The namespaces.
     pub forest: &'a Forest<'a>,
-    /// Those that are meant, in order.
+    /// The processes to list, in order.
     pub processes: Vec<&'a SnapshotProcess>,
     /// Their arguments.
     pub args: ArgsOf,
 }
 
-/// Of who has none (a kernel thread, a zombie) the name in brackets, as ps(1) has it.
+/// The arguments. For a process without any (a kernel thread, a zombie) the name in brackets, as in ps(1).
 fn args_text(process: &SnapshotProcess, args: &ArgsOf) -> String {
     match args.get(&process.pid) {
         Some(args) if args.is_empty() => format!("[{}]", process.name()),
@@ -105,7 +105,7 @@ fn args_text(process: &SnapshotProcess, args: &ArgsOf) -> String {
     }
 }
 
-/// `--sort`: by which field, and whether the largest comes first.
+/// `--sort`: the field, and whether the largest value comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SortBy {
     field: Field,
@@ -125,13 +125,13 @@ impl FromStr for SortBy {
 }
 
 impl SortBy {
-    /// Whether it is by this field.
+    /// Whether it sorts by this field.
     pub fn is_by(self, field: Field) -> bool {
         self.field == field
     }
 }
 
-/// What processes are sorted by. Kinds do not mix: a field has one.
+/// A sort key. All keys of a field have the same variant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum SortKey {
     Number(u64),
@@ -140,7 +140,7 @@ enum SortKey {
 }
 
 impl Listing<'_> {
-    /// Sorts them; those of which it is not known come last, and those of the same value stay in their order.
+    /// Sorts the processes. Those with an unknown value come last; equal values keep their order.
     pub fn sort(&mut self, by: SortBy) {
         let keyed = self.processes.iter().map(|&process| (sort_key(by.field, process, self), process));
         let mut keyed: Vec<_> = keyed.collect();
@@ -258,8 +258,8 @@ fn container<'a>(process: &'a SnapshotProcess, snapshot: &'a Snapshot) -> Option
     process.container.as_ref().or_else(|| snapshot.namespaces.get(&process.ns?)?.container.as_ref())
 }
 
-/// "zombie", and for how long where that is known; what a PID 1 that is exiting waits for; why a process is still there whose
-/// namespace goes down.
+/// A description of an unusual state: a zombie and its age, what an exiting PID 1 waits for, or why a member of a dying
+/// namespace has not ended.
 fn condition(process: &SnapshotProcess, now: BootNs, forest: &Forest<'_>) -> Option<String> {
     if process.exiting && process.is_init() {
         let left = process.ns.map(|ns| forest.awaited_by(ns).len()).unwrap_or_default();
@@ -297,23 +297,23 @@ struct ProcessLine<'a> {
     zombie: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     joined: Option<bool>,
-    /// PID at level 0 of the process that forked it, where it came from outside and that was seen.
+    /// PID at level 0 of the process that forked it, if it came from outside and the fork was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     forked_by: Option<HostPid>,
-    /// The end of a namespace that waits for it.
+    /// The dying namespace whose end waits for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     awaited: Option<AwaitedBy>,
-    /// What it was started with, where that was asked for.
+    /// Its command-line arguments, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     args: Option<&'a [Name]>,
 }
 
-/// Whether the containers have to be known.
+/// Whether the containers are needed.
 pub fn asks_for_containers(fields: Option<&Fields<Field>>) -> bool {
     fields.is_some_and(|fields| fields.has(Field::Container))
 }
 
-/// Whether the paths of cgroups have to be known.
+/// Whether the paths of cgroups are needed.
 pub fn asks_for_cgroups(fields: Option<&Fields<Field>>) -> bool {
     fields.is_some_and(|fields| fields.has(Field::Cgroup))
 }
@@ -327,7 +327,7 @@ pub fn json(
 ) -> io::Result<()> {
     let Listing { snapshot, forest, processes, args } = listing;
     let wants_args = fields.is_some_and(|fields| fields.has(Field::Args));
-    // Only where it is asked for is the container there: to know it takes reading a runtime's files.
+    // The container is added only on request, because finding it means reading a runtime's files.
     let with_container = |process: &'_ SnapshotProcess| SnapshotProcess {
         container: container(process, snapshot).cloned(),
         ..process.clone()
@@ -349,7 +349,7 @@ pub fn json(
             Entry::Born | Entry::Unknown => None,
         },
         awaited: forest.awaiting(process),
-        // They may be known only as they were sorted by.
+        // The arguments may be known only for sorting.
         args: args.get(&process.pid).filter(|_| wants_args).map(Vec::as_slice),
     });
     let processes = lines.map(|line| Chosen::of(line, fields)).collect();

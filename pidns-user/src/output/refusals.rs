@@ -1,4 +1,4 @@
-//! Phrases for why a call was refused.
+//! Phrases for the reasons of refusals.
 
 use super::phrases::{Who, spaced};
 use crate::event::{Process, ReachedLimit, TakenPid};
@@ -15,21 +15,23 @@ pub(super) struct Refusal<'a> {
 }
 
 impl<'a> Refusal<'a> {
-    /// One of which the reason alone is known.
+    /// A refusal of which only the reason is known.
     pub(super) fn of(reason: &'a str) -> Self {
         Self { reason, limit: None, set_tid: &[], taken: None, holder: None, capability: None, user_ns: None }
     }
 }
 
-/// Why a call was refused.
+/// The reason for a refusal.
 pub(super) fn why(refusal: &Refusal<'_>) -> String {
     let Refusal { reason, limit, set_tid, taken, holder, capability, user_ns } = *refusal;
     let why = match (reason, taken, limit) {
         ("seccomp", ..) => "by a seccomp filter".to_owned(),
-        ("children_elsewhere", ..) => "its children go to another PID namespace already".to_owned(),
-        ("wrong_type", ..) => "the file is no PID namespace's, or other types were asked for, too".to_owned(),
+        ("children_elsewhere", ..) => "its children already start in another PID namespace".to_owned(),
+        ("wrong_type", ..) => {
+            "the file is not a PID namespace, or the call requested other types too".to_owned()
+        }
         ("pid_taken", Some(taken), _) => return in_use(taken, holder),
-        ("pid_taken", None, _) => "a PID that was asked for is taken".to_owned(),
+        ("pid_taken", None, _) => "a requested PID is taken".to_owned(),
         (_, _, Some(limit)) => reached(limit),
         (reason, ..) => spaced(reason),
     };
@@ -40,10 +42,10 @@ pub(super) fn why(refusal: &Refusal<'_>) -> String {
     };
     let asked = match set_tid {
         [] => String::new(),
-        [pid] => format!(", asked for PID {pid}"),
+        [pid] => format!(", requested PID {pid}"),
         pids => {
             let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-            format!(", asked for PIDs {} (the innermost first)", pids.join(", "))
+            format!(", requested PIDs {} (the innermost first)", pids.join(", "))
         }
     };
     format!("{why}{missing}{asked}")
@@ -63,7 +65,7 @@ fn in_use(taken: &TakenPid, holder: Option<&Process>) -> String {
     format!("PID {pid} of {ns} is taken{as_what}")
 }
 
-/// "pids.max of /pods/a: 12 of 12": a limit, and how much of it is used.
+/// "pids.max of /pods/a: 12 of 12": a limit and its usage.
 pub(super) fn reached(limit: &ReachedLimit) -> String {
     let ReachedLimit { kind, value, current, cgroup, cgroup_id, uid, ns, user_ns } = limit;
     let whose = match (cgroup, cgroup_id, user_ns, uid, ns) {
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_named_with_whose_it_is_and_how_much_is_used() {
+    fn limit_is_shown_with_its_owner_and_usage() {
         for (limit, expected) in [
             (
                 ReachedLimit { cgroup: Some(Name::from("/a")), cgroup_id: Some(7), ..limit("pids_cgroup") },
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_taken_one_of_chosen_pids_is_named_with_its_holder() {
+    fn taken_pid_is_shown_with_its_holder() {
         let sh = Process {
             pid: HostPid(811),
             pids: vec![811, 12],
@@ -158,10 +160,7 @@ mod tests {
             assert_eq!(why(&Refusal { holder: Some(&sh), ..refusal }), expected);
         }
         let unknown = Refusal { set_tid: &[12, 3], ..Refusal::of("pid_taken") };
-        assert_eq!(
-            why(&unknown),
-            "a PID that was asked for is taken, asked for PIDs 12, 3 (the innermost first)"
-        );
+        assert_eq!(why(&unknown), "a requested PID is taken, requested PIDs 12, 3 (the innermost first)");
         let forbidden = Refusal {
             set_tid: &[12],
             capability: Some("CAP_CHECKPOINT_RESTORE"),
@@ -170,7 +169,7 @@ mod tests {
         };
         assert_eq!(
             why(&forbidden),
-            "permission: no CAP_CHECKPOINT_RESTORE in user namespace 5, asked for PID 12"
+            "permission: no CAP_CHECKPOINT_RESTORE in user namespace 5, requested PID 12"
         );
     }
 }

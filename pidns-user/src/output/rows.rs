@@ -1,4 +1,4 @@
-//! The line of each event in the stream's table.
+//! The lines of events in the stream's table.
 
 use super::{
     findings,
@@ -14,7 +14,7 @@ use crate::{
     text::printable,
 };
 
-/// What a row shows.
+/// Content of a row.
 pub(super) struct Row<'a> {
     pub(super) label: &'static str,
     pub(super) paint: Paint,
@@ -31,8 +31,8 @@ fn innermost(process: &Process) -> Option<(NsInum, Option<u32>)> {
     Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
 }
 
-/// The row of an event. A recording's texts (`errno`, `reason`, a state …) are any text, as its names are:
-/// none of it reaches a terminal as it is.
+/// The row of an event. Texts of a recording (`errno`, `reason`, a state …) can contain anything, so they are escaped
+/// for the terminal.
 pub(super) fn row(body: &Body) -> Option<Row<'_>> {
     let row = row_of(body)?;
     Some(Row { detail: printable(&row.detail).into_owned(), ..row })
@@ -73,6 +73,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             cgroup: _,
             zombie_since_boot_ns: _,
             last_ran_boot_ns: _,
+            wchan: _,
             joined,
         } => Row {
             label: body.label(),
@@ -147,8 +148,8 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ns: of(ns),
             process: Some(process),
             detail: format!(
-                "its children go here{}",
-                from.map(|from| format!(", before to {from}")).unwrap_or_default()
+                "children now start here{}",
+                from.map(|from| format!(" (was {from})")).unwrap_or_default()
             ),
         },
         Body::NamespaceJoinFailed { ns, process, errno, reason, capability, user_ns } => Row {
@@ -255,8 +256,10 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             paint: Paint::Yellow,
             ns: of(ns),
             process: Some(process),
+            // The fate comes first: on a narrow terminal the end is cut off.
             detail: format!(
-                "{signal} {}: {}",
+                "{} {signal} {}{}",
+                spaced(fate),
                 match sender {
                     Some(parent) if *from == "parent_death" => {
                         let thread = process.ppid == Some(parent.pid);
@@ -265,7 +268,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                     Some(sender) => format!("from {} ({from})", Who(sender)),
                     None => "from the kernel".to_owned(),
                 },
-                if *fate == "ignored" { ignored(signal, from).to_owned() } else { spaced(fate) }
+                if *fate == "ignored" { format!(": {}", ignored(signal, from)) } else { String::new() }
             ),
         },
         Body::ForkFailed {
@@ -289,10 +292,10 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 "{}{errno}, {}",
                 if *thread { "thread: " } else { "" },
                 match &**reason {
-                    // The errno says memory, and misleads its readers.
+                    // The errno suggests a lack of memory, which is misleading.
                     "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
                     "children_elsewhere" => {
-                        "no thread while the children go to another PID namespace".to_owned()
+                        "no threads while its children start in another PID namespace".to_owned()
                     }
                     reason => refusals::why(&Refusal {
                         reason,
@@ -338,15 +341,15 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
     })
 }
 
-/// Why an init took no notice of a signal (sig_task_ignored() and prepare_signal(), kernel/signal.c), as far as the
-/// record has: SIG_IGN is no handler either, and an exiting process takes no signal at all.
+/// The reason why an init ignored a signal (sig_task_ignored() and prepare_signal(), kernel/signal.c), as far as the
+/// record shows it. SIG_IGN counts as no handler, and an exiting process ignores every signal.
 fn ignored(signal: &str, from: &str) -> &'static str {
     match (signal, from) {
-        ("SIGKILL", "inside") => "ignored: from inside, PID 1 cannot be killed",
-        ("SIGSTOP", "inside") => "ignored: from inside, PID 1 cannot be stopped",
-        // From outside they always work.
-        ("SIGKILL" | "SIGSTOP", _) => "ignored: it is exiting already",
-        ("SIGCONT", _) => "ignored: it has no handler; if it was stopped, it goes on all the same",
-        _ => "ignored: it has no handler, ignores it, or is exiting",
+        ("SIGKILL", "inside") => "from inside, PID 1 cannot be killed",
+        ("SIGSTOP", "inside") => "from inside, PID 1 cannot be stopped",
+        // From outside they always work unless it is exiting.
+        ("SIGKILL" | "SIGSTOP", _) => "it is exiting already",
+        ("SIGCONT", _) => "it has no handler; if it was stopped, it continues",
+        _ => "it has no handler, ignores it, or is exiting",
     }
 }

@@ -1,8 +1,8 @@
-//! What a view for people is written to: how wide it is, and whether it has colours.
+//! Width and colours of an output for people.
 
 use std::borrow::Cow;
 
-/// Colours, or none.
+/// Whether to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// Plain text.
@@ -12,37 +12,37 @@ pub enum Style {
     Colour,
 }
 
-/// What a table or a text is laid out for.
+/// Layout of a table or text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
-    /// Columns of the terminal, which no line exceeds; `None` where everything is to be written, such as to a pipe or a file.
+    /// Columns of the terminal, which no line exceeds; `None`: unlimited, for a pipe or a file.
     pub width: Option<usize>,
-    /// Colours, or none.
+    /// Whether to use colours.
     pub style: Style,
 }
 
-/// How a text stands out.
+/// Highlighting of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paint {
-    /// Not at all.
+    /// None.
     #[default]
     None,
-    /// What is broken, or ends.
+    /// Broken things and ends.
     Red,
-    /// What is well, or begins.
+    /// Healthy things and beginnings.
     Green,
-    /// What needs attention.
+    /// Things that need attention.
     Yellow,
-    /// What comes in from outside.
+    /// Things that come from outside.
     Cyan,
-    /// What happens all the time.
+    /// Frequent things.
     Dim,
     /// Headings.
     Bold,
 }
 
 impl Paint {
-    /// What turns it on and off.
+    /// The codes that start and end it.
     pub fn codes(self, style: Style) -> (&'static str, &'static str) {
         const OFF: &str = "\x1b[0m";
         match (style, self) {
@@ -56,7 +56,7 @@ impl Paint {
         }
     }
 
-    /// The text in this paint.
+    /// The text with these codes.
     pub fn on(self, text: &str, style: Style) -> Cow<'_, str> {
         match self.codes(style) {
             ("", _) => Cow::Borrowed(text),

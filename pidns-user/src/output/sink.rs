@@ -1,4 +1,4 @@
-//! The output, with an exact account of what reached it.
+//! The output. It counts exactly which events were written.
 
 use std::{
     io::{self, Write as _},
@@ -14,50 +14,51 @@ use rustix::{
     io::{Errno, write},
 };
 
-/// Bytes after which it writes without being asked to.
+/// Size in bytes at which the buffer must be flushed.
 const FULL: usize = 64 << 10;
 
-/// As many bytes as a pipe that has room takes at once (`PIPE_BUF`, pipe(7)).
+/// Bytes that a pipe with room accepts in one write (`PIPE_BUF`, pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// What happened to the buffered events.
+/// Result of writing the buffered events.
 #[derive(Debug)]
 pub enum Written {
-    /// All are out.
+    /// All were written.
     All,
-    /// The reader has gone: nothing reads the output.
+    /// The other end of the pipe is closed.
     Closed,
     /// They could not be written.
     Failed {
-        /// What came back.
+        /// The error of the system.
         error: io::Error,
-        /// How many events are not, or not wholly, out.
+        /// Number of events that were not or not completely written.
         unwritten: u64,
     },
 }
 
-/// Buffers whole events, so that a failure can count how many it took.
+/// Buffers whole events, so that the lost ones can be counted after a failure.
 pub struct Sink {
     to: Box<dyn AsFd + Send>,
     buffer: Vec<u8>,
-    /// Compresses what leaves the buffer.
+    /// Compresses the buffer.
     encoder: Option<zstd::Encoder<'static, Vec<u8>>>,
-    /// Where each event in the buffer ends.
+    /// The end of each event in the buffer.
     ends: Vec<usize>,
     progress: Arc<WriteProgress>,
 }
 
-/// How far the writing has come, for another thread.
+/// Progress of the writing, shared with another thread.
 #[derive(Debug, Default)]
 pub struct WriteProgress {
-    /// Bytes that are out.
+    /// Number of written bytes.
     written: AtomicU64,
-    /// Whether the reader has had its time, and what is not out yet stays behind.
+    /// Whether the time for a slow reader is over. Then data for which it has no room is dropped.
     given_up: AtomicBool,
 }
 
 impl WriteProgress {
-    /// From now on nothing more is written. A write that waits for its reader goes on waiting until a signal interrupts it.
+    /// From now on, no write waits for the reader. A write that is blocked already stays blocked until a signal
+    /// interrupts it.
     ///
     /// A signal handler may call this.
     pub fn give_up(&self) {
@@ -66,7 +67,7 @@ impl WriteProgress {
 }
 
 impl Sink {
-    /// A sink that writes there.
+    /// A sink for this output.
     pub fn new(to: impl AsFd + Send + 'static) -> Self {
         Self {
             to: Box::new(to),
@@ -77,42 +78,42 @@ impl Sink {
         }
     }
 
-    /// The same, compressed with zstd. After each flush all that was written can be read again.
+    /// A sink that compresses with zstd. After each flush, all data written so far can be decompressed.
     pub fn compressed(to: impl AsFd + Send + 'static) -> io::Result<Self> {
         let mut encoder = zstd::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
-        // Without it a byte that has changed can be a letter that has changed, without an error.
+        // Without a checksum, a changed byte can yield a changed letter and no error.
         encoder.include_checksum(true)?;
         Ok(Self { encoder: Some(encoder), ..Self::new(to) })
     }
 
-    /// How far the writing has come.
+    /// The shared progress of the writing.
     pub fn progress(&self) -> Arc<WriteProgress> {
         Arc::clone(&self.progress)
     }
 
-    /// Where an event is written to before [`Sink::end_event`].
+    /// The buffer to write an event to before [`Sink::end_event`].
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// The event that was being written is whole. Returns whether it is time to flush.
+    /// Marks the end of an event. Returns whether the buffer should be flushed.
     pub fn end_event(&mut self) -> bool {
         self.ends.push(self.buffer.len());
         self.buffer.len() >= FULL
     }
 
-    /// Whether the other end of a pipe or terminal has gone: with nothing to write, no write would fail.
+    /// Whether the other end of a pipe or terminal is closed. Without data to write, no write would report that.
     pub fn reader_has_gone(&self) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.to.as_fd(), PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::ERR)
     }
 
-    /// Writes everything out.
+    /// Writes the whole buffer.
     pub fn flush(&mut self) -> Written {
         let events = self.ends.len() as u64;
         match self.compress(false) {
-            // Which events a part of a compressed block holds is unknown.
+            // If a compressed block is only partly written, we do not know which events are in that part.
             Some(Ok(bytes)) => self.write(&bytes, |_| events),
             Some(Err(error)) => Written::Failed { error, unwritten: events },
             None => {
@@ -120,7 +121,7 @@ impl Sink {
                 let ends = std::mem::take(&mut self.ends);
                 let written =
                     self.write(&buffer, |done| ends.iter().filter(|&&end| end > done).count() as u64);
-                // Kept for their memory.
+                // Reuse the memory.
                 (self.buffer, self.ends) = (buffer, ends);
                 self.buffer.clear();
                 self.ends.clear();
@@ -129,7 +130,7 @@ impl Sink {
         }
     }
 
-    /// Writes everything out, and what the end of a compressed file takes.
+    /// Writes the whole buffer and ends a compressed file.
     pub fn finish(&mut self) -> Written {
         let events = self.ends.len() as u64;
         match self.compress(true) {
@@ -139,7 +140,7 @@ impl Sink {
         }
     }
 
-    /// Empties the buffer into compressed bytes; `None` where nothing is compressed.
+    /// Compresses the buffer and empties it. Returns the compressed bytes; `None` if the sink does not compress.
     fn compress(&mut self, to_the_end: bool) -> Option<io::Result<Vec<u8>>> {
         let mut encoder = self.encoder.take()?;
         let written = encoder.write_all(&self.buffer);
@@ -167,11 +168,11 @@ impl Sink {
             if given_up && !has_room(to) {
                 let error = io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "its reader took too long after the end was asked for",
+                    "its reader took too long after the end was requested",
                 );
                 break Written::Failed { error, unwritten: unwritten(done) };
             }
-            // The program may have been the slow one: a reader with room gets the rest, in parts that never wait.
+            // The reader may not be the slow one. So it gets the rest while it has room, in parts that never block.
             let most = if given_up { PIPE_BUF } else { usize::MAX };
             let rest = &bytes[done..];
             match write(to, &rest[..rest.len().min(most)]) {
@@ -181,7 +182,7 @@ impl Sink {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    // The file was made non-blocking: wait for room.
+                    // The file is non-blocking: wait for room.
                     let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
                 }
                 Err(Errno::PIPE) => break Written::Closed,
@@ -191,7 +192,7 @@ impl Sink {
     }
 }
 
-/// Whether a write of [`PIPE_BUF`] bytes would not have to wait.
+/// Whether a write of [`PIPE_BUF`] bytes would not block.
 fn has_room(to: BorrowedFd<'_>) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], Some(&now)).is_ok_and(|ready| ready > 0)
@@ -221,7 +222,7 @@ mod tests {
         let mut sink = Sink::new(writer);
         let progress = sink.progress();
         assert!(!event(&mut sink, b"one\n") && !event(&mut sink, b"two\n"));
-        assert_eq!(progress.written.load(Ordering::Relaxed), 0, "nothing is out before a flush");
+        assert_eq!(progress.written.load(Ordering::Relaxed), 0, "nothing is written before a flush");
         assert!(matches!(sink.flush(), Written::All));
         assert!(matches!(sink.flush(), Written::All), "nothing to write is no failure");
         event(&mut sink, b"three\n");
@@ -234,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_found_in_compressed_data() {
+    fn changed_byte_in_compressed_data_is_an_error() {
         let mut file = tempfile::tempfile().unwrap();
         let mut sink = Sink::compressed(file.try_clone().unwrap()).unwrap();
-        // Noise, which is kept as it is: only a checksum can show a changed byte.
+        // Random bytes do not compress, so only a checksum shows a changed byte.
         let mut state = 1u32;
         let noise = std::iter::from_fn(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_asks_for_a_flush() {
+    fn full_buffer_requests_a_flush() {
         let mut sink = Sink::new(File::create("/dev/null").unwrap());
         assert!(!event(&mut sink, &vec![b'x'; FULL - 1]));
         assert!(event(&mut sink, b"y"));
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_no_failure() {
+    fn closed_reader_is_no_failure() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let mut sink = Sink::new(writer);
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_reader_gets_only_what_fits_its_buffer() {
+    fn late_reader_gets_only_what_fits_its_buffer() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut sink = Sink::new(writer);
         sink.progress().give_up();
@@ -289,23 +290,23 @@ mod tests {
         drop(sink);
         let mut text = Vec::new();
         reader.read_to_end(&mut text).unwrap();
-        assert_eq!(text.len() as u64 / 100 + unwritten, 2001, "every event is out or counted");
+        assert_eq!(text.len() as u64 / 100 + unwritten, 2001, "every event is written or counted");
     }
 
     #[test]
-    fn a_full_disk_takes_every_buffered_event() {
+    fn every_buffered_event_is_lost_on_a_full_disk() {
         let mut sink = Sink::new(OpenOptions::new().write(true).open("/dev/full").unwrap());
         for _ in 0..3 {
             event(&mut sink, b"event\n");
         }
-        let Written::Failed { error, unwritten } = sink.flush() else { panic!("/dev/full took something") };
+        let Written::Failed { error, unwritten } = sink.flush() else { panic!("/dev/full accepted a write") };
         assert_eq!((error.raw_os_error(), unwritten), (Some(libc::ENOSPC), 3));
         assert!(matches!(sink.flush(), Written::All), "they are not written later, and not counted twice");
     }
 
     #[test]
-    fn of_a_disk_that_fills_up_the_events_cut_short_or_missing_are_counted() {
-        // A file that takes a page, and not one byte more.
+    fn truncated_and_missing_events_are_counted_when_the_disk_fills_up() {
+        // A file with room for one page and no more.
         let page = rustix::param::page_size();
         let file = memfd_create("page", MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&file, page as u64).unwrap();
@@ -320,11 +321,11 @@ mod tests {
     }
 
     #[test]
-    fn a_non_blocking_output_is_waited_for() {
+    fn non_blocking_output_is_waited_for() {
         let (mut reader, writer) = io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&writer, true).unwrap();
         let mut sink = Sink::new(writer);
-        // More than a pipe holds.
+        // More than fits into a pipe.
         let bytes = vec![b'x'; 1 << 20];
         event(&mut sink, &bytes);
         let late = thread::spawn(move || {
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_is_noticed_without_a_write() {
+    fn closed_reader_is_noticed_without_a_write() {
         let (reader, writer) = io::pipe().unwrap();
         let sink = Sink::new(writer);
         assert!(!sink.reader_has_gone());

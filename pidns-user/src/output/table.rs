@@ -1,4 +1,4 @@
-//! The stream as people read it: a line an event.
+//! The stream for people: one line per event.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use super::{
     View,
     columns::Side,
     fields::{Field as _, Fields, fields},
-    fit::{Cut, GAP, Leave, Room, fit, shorten},
+    fit::{Cut, GAP, Omit, WidthRule, fit, shorten},
     rows::{Row, row},
     screen::{Paint, Screen},
 };
@@ -25,13 +25,13 @@ use crate::{
 };
 
 fields! {
-    /// The fields that the stream shows of an event.
-    pub enum Field, usual [Time, Event, Ns, Level, Pids, Comm, Container, Detail], room;
-    /// When it happened, by the clock of this machine.
+    /// The fields of an event in the stream's table.
+    pub enum Field, usual [Time, Event, Ns, Level, Pids, Comm, Container, Detail], width_rule;
+    /// When it happened, in local time.
     Time "time" "TIME" Left [],
     /// What happened.
     Event "event" "EVENT" Left [],
-    /// Of which namespace.
+    /// Its namespace.
     Ns "ns" "NS" Left [],
     /// Its level.
     Level "level" "LVL" Right [],
@@ -39,34 +39,35 @@ fields! {
     Pids "pids" "PIDS" Left [],
     /// Its PID at level 0.
     Pid "pid" "PID" Right [],
-    /// Its parent's.
+    /// PID of its parent.
     Ppid "ppid" "PPID" Right [],
     /// Its user.
     Uid "uid" "UID" Right [],
     /// Its name.
     Comm "comm" "COMM" Left [],
-    /// What it runs in.
+    /// The container.
     Container "container" "CONTAINER" Left [],
-    /// All else.
+    /// Everything else.
     Detail "detail" "DETAIL" Left [],
 }
 
-fn room(field: Field) -> Room {
+fn width_rule(field: Field) -> WidthRule {
     match field {
-        Field::Level => Room::whole(Leave::Soon(1)),
-        // Where it is gone, the container's column has it of what is in no container.
-        Field::Ns => Room::whole(Leave::Soon(2)),
-        Field::Time => Room::from(8, 12, Cut::Fraction, Leave::Late(2)),
-        Field::Event => Room::from(11, 13, Cut::End, Leave::Stays),
-        Field::Pids => Room::from(9, 14, Cut::Middle, Leave::Late(4)),
-        Field::Comm => Room::from(8, 15, Cut::End, Leave::Late(3)),
-        Field::Container => Room::from(12, 16, Cut::End, Leave::Late(1)),
-        Field::Detail => Room::from(16, 28, Cut::End, Leave::Stays),
-        Field::Pid | Field::Ppid | Field::Uid => Room::whole(Leave::Stays),
+        Field::Level => WidthRule::fixed(Omit::Early(1)),
+        // If this column is omitted, the container's column shows the namespace of processes without a container.
+        Field::Ns => WidthRule::fixed(Omit::Early(2)),
+        Field::Time => WidthRule::from(8, 12, Cut::Fraction, Omit::Late(3)),
+        Field::Event => WidthRule::from(11, 13, Cut::End, Omit::Never),
+        Field::Pids => WidthRule::from(9, 14, Cut::Middle, Omit::Late(4)),
+        Field::Comm => WidthRule::from(8, 15, Cut::End, Omit::Late(1)),
+        Field::Container => WidthRule::from(12, 16, Cut::End, Omit::Late(2)),
+        // "ignored SIGTERM from runc…" needs this much.
+        Field::Detail => WidthRule::from(26, 28, Cut::End, Omit::Never),
+        Field::Pid | Field::Ppid | Field::Uid => WidthRule::fixed(Omit::Never),
     }
 }
 
-/// Columns that its texts take at most, as a rule.
+/// Width that fits most texts of the column.
 fn usual_width(field: Field) -> usize {
     match field {
         Field::Time => 12,
@@ -82,23 +83,34 @@ fn usual_width(field: Field) -> usize {
     }
 }
 
-/// Inits whose own fork may still come: it follows at once, but for what other processors do in between.
+/// Largest width to which a column grows on a wide terminal, or in a pipe with the first text that needs it.
+fn most_width(field: Field) -> usize {
+    match field {
+        Field::Pids => 24,
+        Field::Container => 32,
+        field => usual_width(field),
+    }
+}
+
+/// Maximum number of inits whose fork event is still expected. It follows directly, with only events of other CPUs
+/// between.
 const AWAITED_FORKS: usize = 64;
 
-/// A table whose columns have fixed widths, as later rows are not known.
+/// A table with fixed column widths, because later rows are unknown. In a pipe a column grows with the first long text,
+/// so that later rows are in line with it.
 #[derive(Debug)]
 pub struct Table {
     zone: TimeZone,
     screen: Screen,
     headings: bool,
     columns: Vec<(Field, usize)>,
-    /// Inits that were shown, and whose fork is the same fact.
+    /// Inits that already have a line. Their fork event reports the same fact and gets no line.
     inits: VecDeque<ProcessKey>,
     line: String,
 }
 
 impl Table {
-    /// Times are shown in `zone`.
+    /// A table with times in `zone`.
     pub fn new(zone: TimeZone, fields: &Fields<Field>, headings: bool, screen: Screen) -> Self {
         Self {
             zone,
@@ -110,7 +122,7 @@ impl Table {
         }
     }
 
-    /// Whether the event is the fork of an init that has a line already.
+    /// Whether the event is the fork of an init that was already shown.
     fn has_line(&mut self, body: &Body) -> bool {
         match body {
             Body::NamespaceInit { process, .. } => {
@@ -127,18 +139,16 @@ impl Table {
     }
 }
 
-/// Which columns there are, and how wide.
+/// The columns with their widths.
 fn columns(fields: &Fields<Field>, width: Option<usize>) -> Vec<(Field, usize)> {
     let Some(width) = width else { return fields.iter().map(|field| (field, usual_width(field))).collect() };
-    let rooms: Vec<Room> = fields.columns().iter().map(|column| column.room).collect();
+    let rules: Vec<WidthRule> = fields.columns().iter().map(|column| column.width_rule).collect();
     let natural = fields.iter().map(|field| match field {
-        // As much as there is.
+        // The whole width. `fit` reduces it to what the other columns leave.
         Field::Detail => width,
-        Field::Pids => 24,
-        Field::Container => 32,
-        field => usual_width(field),
+        field => most_width(field),
     });
-    let widths = fit(&natural.collect::<Vec<_>>(), &rooms, width);
+    let widths = fit(&natural.collect::<Vec<_>>(), &rules, width);
     fields.iter().zip(widths).filter_map(|(field, width)| Some((field, width?))).collect()
 }
 
@@ -164,11 +174,11 @@ impl View for Table {
         let Some(Row { label, paint, ns, process, detail }) = row(&event.body) else { return Ok(()) };
         let has = |field| self.columns.iter().any(|&(shown, _)| shown == field);
         let has_ns = has(Field::Ns);
-        // On a narrow terminal nothing else would show its subject.
+        // If a narrow terminal omits the columns that name the namespace, the detail names it.
         let about = ns.filter(|_| process.is_none() && !has_ns && !has(Field::Container));
         let zone = self.zone.clone();
         let cell = |field: Field, line: &mut String| {
-            // Writing to memory does not fail.
+            // Writing to a string cannot fail.
             let _ = match field {
                 Field::Time => {
                     let time = ZonedDateTime::new(event.time, zone.clone());
@@ -205,7 +215,7 @@ impl View for Table {
 }
 
 impl Table {
-    /// Writes a line: each column's text is written behind what is there, and shortened where there is no room for it.
+    /// Writes a line. Each column's text is appended to the line, and shortened if it does not fit.
     fn write_line(
         &mut self,
         cell: impl Fn(Field, &mut String),
@@ -214,9 +224,10 @@ impl Table {
     ) -> io::Result<()> {
         let Self { columns, line, screen, .. } = self;
         line.clear();
-        // Blanks are owed until a text follows.
+        // Write blanks only when a text follows.
         let mut blanks = 0;
-        for (at, &(field, width)) in columns.iter().enumerate() {
+        for (at, (field, width)) in columns.iter_mut().enumerate() {
+            let field = *field;
             blanks += if at == 0 { 0 } else { GAP };
             let (on, off) = paint(field).codes(screen.style);
             let before = line.len();
@@ -225,8 +236,10 @@ impl Table {
             let start = line.len();
             cell(field, line);
             let mut taken = line[start..].width();
-            if screen.width.is_some() && taken > width {
-                let short = shorten(&line[start..], width, field.room().cut).into_owned();
+            if screen.width.is_none() {
+                *width = taken.min(most_width(field)).max(*width);
+            } else if taken > *width {
+                let short = shorten(&line[start..], *width, field.width_rule().cut).into_owned();
                 taken = short.width();
                 line.truncate(start);
                 line.push_str(&short);

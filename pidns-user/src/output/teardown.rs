@@ -1,4 +1,4 @@
-//! Phrases for what the end of a namespace waits for.
+//! Phrases for the processes that the end of a namespace waits for.
 
 use super::phrases::who;
 use crate::{
@@ -15,7 +15,7 @@ pub(super) fn brief(awaited: &Awaited) -> String {
     }
 }
 
-/// Why a process is still there, as a phrase.
+/// Why a process is still there, as a short phrase.
 pub(super) fn short(why: &Reason) -> String {
     match why {
         Reason::NotReaped { pid, comm, tracer_unknown } => {
@@ -36,7 +36,7 @@ pub(super) fn short(why: &Reason) -> String {
     }
 }
 
-/// Why a process is still there, and what lets it go.
+/// Why a process is still there, and what ends the wait.
 pub(super) fn long(why: Option<&Reason>) -> String {
     match why {
         Some(Reason::NotReaped { pid, comm, tracer_unknown }) => {
@@ -64,13 +64,12 @@ pub(super) fn long(why: Option<&Reason>) -> String {
             "frozen, so that SIGKILL does not reach it: it goes when its cgroup is thawed".to_owned()
         }
         Some(Reason::Uninterruptible) => {
-            "in a sleep that no signal ends (D): it goes when what it waits for in the kernel is done"
-                .to_owned()
+            "in uninterruptible sleep (D): it goes when its wait in the kernel is over".to_owned()
         }
         Some(Reason::OwnNamespace) => {
-            "PID 1 of a namespace within, which waits for the processes there in turn".to_owned()
+            "PID 1 of a nested namespace, which waits for the processes there".to_owned()
         }
-        Some(Reason::Ending) => "killed, and on its way: nothing holds it up".to_owned(),
+        Some(Reason::Ending) => "killed and about to end: nothing delays it".to_owned(),
         None => "the recording does not show why it is still there".to_owned(),
     }
 }

@@ -1,17 +1,18 @@
-//! Sentences in lines that a terminal has room for, broken at spaces.
+//! Wraps sentences at spaces to the width of a terminal.
 
 use std::io;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Fewest columns that sentences are set in, however far in they begin.
+/// Smallest width for sentences, regardless of their indent.
 const LEAST: usize = 20;
 
-/// Writes `text` behind `start`, which takes `start_width` columns. Words without room in a line go to the next one, `indent`
-/// columns in. A word that is longer than a line goes on in the next one: nothing of it is left out.
+/// Writes `text` after `start`, which is `start_width` columns wide. Words that do not fit go to the next line,
+/// indented by `indent` columns. A word longer than a line continues on the next line: nothing is omitted.
 ///
 /// # Errors
-/// It cannot be written there.
+///
+/// The output cannot be written.
 pub fn write(
     (start, start_width): (&str, usize),
     text: &str,
@@ -20,7 +21,7 @@ pub fn write(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let Some(width) = width else { return writeln!(to, "{start}{text}") };
-    // On a terminal that is hardly wider than the indent there would be no room for text.
+    // On a terminal hardly wider than the indent there would be no room for text.
     let indent = indent.min(width.saturating_sub(LEAST));
     let mut line = start.to_owned();
     let mut taken = start_width;
@@ -54,7 +55,7 @@ pub fn write(
     writeln!(to, "{}", line.trim_end())
 }
 
-/// As much of a word as so many columns have room for, and one character at least.
+/// The part of a word that fits into `columns`, at least one character.
 fn beginning(word: &str, columns: usize) -> &str {
     let mut taken = 0;
     let end = word.char_indices().find(|&(at, c)| {
@@ -104,13 +105,13 @@ mod tests {
         }
 
         #[test]
-        fn a_narrow_terminal_gets_the_whole_text(text in "[a-z名\u{301} ]{0,100}", width in 0..40_usize) {
+        fn narrow_terminal_gets_the_whole_text(text in "[a-z名\u{301} ]{0,100}", width in 0..40_usize) {
             let wrapped = wrap("  Label       ", &text, 14, Some(width));
             let letters = |text: &str| text.split_whitespace().collect::<String>();
             prop_assert_eq!(letters(&wrapped), format!("Label{}", letters(&text)));
             let broken = wrapped.lines().filter(|line| line.trim() != "Label");
             for line in broken {
-                // A blank and a wide character take three columns on any terminal.
+                // A blank and a wide character need three columns on any terminal.
                 prop_assert!(line.width() <= width.max(3) || line.starts_with("  Label"), "{line:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! What a consumer of events is: the printer, a recorder, metrics.
+//! Consumers of events: the printer, a recorder, metrics.
 
 use std::{io, sync::Arc};
 
@@ -8,29 +8,29 @@ use crate::{
     source::observer::Notice,
 };
 
-/// An event with what belongs to it. It is made once and lent to every consumer.
+/// An event with its context. It is made once and lent to every consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct Update<'a> {
-    /// The event. Its number is its place among all events of the source.
+    /// The event. Its number counts all events of the source.
     pub event: &'a Event,
     /// The container of the namespace that it belongs to.
     pub container: Option<&'a Arc<Container>>,
-    /// What it changed in the model; nothing in [`Consumer::prepare`].
+    /// Changes that it made in the model. Empty in [`Consumer::prepare`].
     pub changes: &'a [Change],
-    /// What exists by the events so far; `None` where nothing is followed.
+    /// The model after the events so far; `None` if nothing is followed.
     pub world: Option<&'a World>,
 }
 
-/// What a consumer wants from here on.
+/// The events that a consumer still wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
     /// More events.
     More,
-    /// What others want: the stream does not go on for its sake.
+    /// More events, as long as another consumer wants some. The stream does not continue only for this consumer.
     Along,
     /// No more events.
     NoMore,
-    /// It has failed. It counts the events that follow, for [`Consumer::finish`] to report how many were lost by that.
+    /// The consumer has failed. It only counts further events, and [`Consumer::finish`] reports how many were lost.
     Count,
 }
 
@@ -40,48 +40,53 @@ pub enum ConsumerError {
     /// Events could not be written.
     #[error("write the output: {error}")]
     Output {
-        /// What came back.
+        /// The error.
         error: io::Error,
-        /// How many events are not, or not wholly, written.
+        /// Number of events that were not written completely.
         unwritten: u64,
     },
-    /// It did not keep up with the events, and was not to hold up others.
+    /// The consumer was slower than the events, and must not delay others.
     #[error("{name} did not keep up: {dropped} events did not reach it")]
     Slow {
-        /// Which consumer.
+        /// Name of the consumer.
         name: &'static str,
-        /// How many.
+        /// Number of events that did not reach it.
         dropped: u64,
     },
 }
 
-/// Takes what the pipeline makes of a source's events. One that fails, or wants no more, changes nothing for the others.
+/// Receives the updates of a pipeline. A consumer that fails, or wants no more, does not affect the others.
 pub trait Consumer {
-    /// The stream begins.
+    /// Called when the stream begins.
     fn begin(&mut self) {}
 
-    /// An event is about to change the model: a filter reads the state before, as a process that exits is gone
+    /// Called before an event changes the model. Filters need the state before, because an exiting process is gone
     /// afterwards.
     fn prepare(&mut self, _update: &Update<'_>) {}
 
-    /// An event, after it has changed the model.
+    /// Called after an event has changed the model.
     fn update(&mut self, update: &Update<'_>) -> Wants;
 
-    /// A batch of events is over, or nothing has happened for a short while.
+    /// Called after a batch of events, or when nothing has happened for a short while.
     fn tick(&mut self, _world: Option<&World>) -> Wants {
         Wants::More
     }
 
-    /// Events of its own, with their times: they go the way of the source's, to all consumers. Comes behind `tick`; all events up
-    /// to `now` have been handed over.
+    /// Events of the consumer itself, with their times. They go to all consumers, like the source's. Called after
+    /// `tick`; all events up to `now` have been passed on.
     fn own_events(&mut self, _world: Option<&World>, _now: BootNs) -> Vec<(BootNs, Body)> {
         Vec::new()
     }
 
-    /// Something was found out that is no event.
+    /// Whether it needs a new snapshot of the processes, because no events report them. Called after `own_events`.
+    fn needs_snapshot(&self) -> bool {
+        false
+    }
+
+    /// Called for a message that is not an event.
     fn notice(&mut self, _notice: &Notice) {}
 
-    /// There are no more events.
+    /// Called after the last event.
     fn finish(&mut self) -> Result<(), ConsumerError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! How much the model follows, and what the kernel has to send for it.
+//! The events that the model follows, and the records that the kernel must send for that.
 
 use std::time::Duration;
 
@@ -10,34 +10,35 @@ use crate::{
     source::kinds,
 };
 
-// A filter names no more than the kernel side has room for.
-const _: () = assert!(crate::filter::MOST_OF_A_KIND == pidns_ebpf::abi::names::FILTER_ENTRIES);
+// A filter may name as many entries as the kernel side has room for.
+const _: () = assert!(crate::filter::MAX_PER_KIND == pidns_ebpf::abi::names::FILTER_ENTRIES);
 
-/// How much the model follows.
+/// The events that the model follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// Nothing: the kernel sends what the filter asks for, and there is no model.
+    /// Nothing. The kernel sends the events that the filter selects, and there is no model.
     Nothing,
-    /// Namespaces and their inits, by the rare events alone. No event of a process crosses from the kernel; the processes,
-    /// and with them the members and zombies of a namespace, are those of a snapshot that is taken this often.
+    /// Namespaces and their inits, by rare events only. If the kernel counts processes, it also reports the members that
+    /// it kills because memory runs out. Processes, and so members and zombies of namespaces, come from snapshots taken
+    /// at this interval.
     Namespaces {
-        /// How often.
+        /// The interval.
         refresh: Duration,
     },
-    /// Everything: the kernel sends all events, and they are filtered here.
+    /// Everything. The kernel sends all events, and they are filtered here.
     Everything,
 }
 
-/// What the kernel filters.
+/// The filter in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelFilter {
-    /// Bit mask by record kind.
+    /// Wanted records: a bit mask by record kind.
     pub event_mask: u32,
-    /// Bit mask by level.
+    /// Wanted levels: a bit mask by level.
     pub level_mask: u64,
-    /// Namespaces to select, with what is below them; empty: all.
+    /// Namespaces to select, with all nested ones. Empty: all.
     pub namespaces: Vec<NsInum>,
-    /// Processes to select, by their PIDs; empty: all.
+    /// Processes to select, by PID. Empty: all.
     pub pids: Vec<HostPid>,
 }
 
@@ -47,7 +48,7 @@ impl Follow {
         self != Self::Nothing
     }
 
-    /// What the kernel has to filter, so that this can be followed and the filter has what it lets through.
+    /// The kernel's filter. It lets through everything that the model and the user's filter need.
     pub fn kernel_filter(self, filter: &Filter) -> KernelFilter {
         let everywhere = |event_mask| KernelFilter {
             event_mask,
@@ -67,7 +68,7 @@ impl Follow {
         }
     }
 
-    /// Whether the kernel reports reapings.
+    /// Whether the kernel reports reaps.
     pub fn has_reaps(self, filter: &Filter) -> bool {
         match self {
             Self::Nothing => filter.has("process.reap"),
@@ -76,7 +77,7 @@ impl Follow {
         }
     }
 
-    /// How often a snapshot is taken, as no event is about processes.
+    /// The interval of snapshots, if no events report processes.
     pub fn refresh(self) -> Option<Duration> {
         match self {
             Self::Namespaces { refresh } => Some(refresh),
@@ -84,11 +85,11 @@ impl Follow {
         }
     }
 
-    /// Has the model know what it will get, whatever of it the stream shows.
+    /// Tells the model which events it will get, even if the stream does not show all of them.
     pub(super) fn adapt(self, world: &mut World, event: &Event) {
         let Body::StreamStart { hooks, .. } = &event.body else { return };
         match self {
-            // A recording has what its stream.start lists.
+            // The model of a recording uses what `stream.start` lists.
             Self::Nothing => {}
             Self::Namespaces { .. } => world.follow_namespaces(hooks),
             Self::Everything => world.follow_everything(hooks),
@@ -96,7 +97,7 @@ impl Follow {
     }
 }
 
-/// Whether an event is one of a namespace or its init: a machine has few of them, however many processes it forks.
+/// Whether an event is about a namespace or its init. A machine has few of these, however many processes it forks.
 fn is_rare(name: &str) -> bool {
     !name.starts_with("process.")
 }

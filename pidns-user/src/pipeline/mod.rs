@@ -1,13 +1,14 @@
-//! Drives a source of events: names containers, follows the model, keeps it true to the kernel, and feeds the consumers.
-//! The live stream, a recording and a list of a test all run through here.
+//! Drives a source of events: finds containers, updates the model, repairs it with snapshots, and feeds the consumers.
+//! The live stream, a recording and a test's list all run through here.
 
-pub mod beside;
 pub mod consumer;
 pub mod enrich;
 pub mod follow;
 pub mod names_ahead;
 pub mod publisher;
 pub mod resync;
+pub mod snapshot_events;
+pub mod threaded_consumer;
 
 use std::{
     collections::BTreeMap,
@@ -19,13 +20,13 @@ use std::{
 };
 
 pub use self::{
-    beside::Beside,
     consumer::{Consumer, ConsumerError, Update, Wants},
     enrich::ContainerSource,
     follow::Follow,
     names_ahead::NamesAhead,
     publisher::{Published, Publisher},
     resync::Resync,
+    threaded_consumer::ThreadedConsumer,
 };
 use crate::{
     event::{Body, Event, Process, container::Container, identity::BootNs},
@@ -44,57 +45,57 @@ pub enum PipelineError {
     Snapshot(#[from] SnapshotError),
 }
 
-/// How a run went.
+/// The outcome of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Events lost, by stage.
     pub lost: BTreeMap<String, u64>,
-    /// How long it ran.
+    /// Duration of the run.
     pub duration: Duration,
-    /// Whether it ended before the first snapshot was there, which its consumers are without.
+    /// Whether it ended before the first snapshot was ready, so that consumers did not get one.
     pub without_snapshot: bool,
-    /// Whether it ended before a snapshot had made up for events that were lost: what then exists by its events may not.
+    /// Whether it ended before a snapshot repaired a loss of events. Then the model may be wrong.
     pub without_repair: bool,
-    /// What ended it before its source did.
+    /// The error that ended it before its source ended.
     pub error: Option<PipelineError>,
-    /// Why consumers failed, in the order in which they were given.
+    /// Errors of consumers, in the order in which the consumers were given.
     pub failures: Vec<ConsumerError>,
 }
 
-/// A source, and what is made of its events.
+/// A source, and the steps that process its events.
 pub struct Pipeline<S> {
     source: S,
     core: Core,
     resync: Option<Resync>,
 }
 
-/// What every event goes through.
+/// The steps that every event goes through.
 struct Core {
     containers: ContainerSource,
     world: Option<World>,
     follow: Follow,
-    /// Whether this is the running kernel, which sends what is followed.
+    /// Whether the source is the running kernel, which sends the events that are followed.
     is_live: bool,
     /// Whether events were lost since this was last checked.
     lost: bool,
     lost_by_stage: BTreeMap<String, u64>,
-    /// Zombies that a snapshot has found since these were taken from here.
+    /// Zombies that snapshots found and the source does not know yet.
     found_zombies: Vec<Process>,
     has_begun: bool,
 }
 
-/// The consumers of a run, and what each wants.
+/// The consumers of a run, and what each still wants.
 struct Consumers<'a, 'b> {
     consumers: &'a mut [&'b mut dyn Consumer],
     wants: Vec<Wants>,
-    /// Set when the end is asked for.
+    /// Set when the end is requested.
     stop: &'a AtomicBool,
-    /// The source has ended: the next record is the stream's own end, which reaches those that have had enough too.
+    /// Whether the source has ended. The end of the stream follows, also for consumers that want no more.
     at_the_end: bool,
 }
 
 impl<S: Source> Pipeline<S> {
-    /// Runs nothing yet.
+    /// Creates a pipeline. [`Self::run`] runs it.
     pub fn new(source: S, follow: Follow, containers: ContainerSource) -> Self {
         let core = Core {
             is_live: source.is_live(),
@@ -109,20 +110,20 @@ impl<S: Source> Pipeline<S> {
         Self { source, core, resync: None }
     }
 
-    /// With snapshots, that keep the model true to the kernel.
+    /// Adds snapshots, which seed the model and repair it after a loss.
     pub fn with_snapshots(mut self, resync: Resync) -> Self {
         self.resync = Some(resync);
         self
     }
 
-    /// With a model that is not empty, or remembers more of what is gone than others do.
+    /// Sets a model that is not empty, or remembers more gone objects than the default.
     pub fn with_model(mut self, world: World) -> Self {
         self.core.world = Some(world);
         self
     }
 
-    /// Runs until the source ends, `stop` is set, or no consumer wants more. (One without consumers runs to the source's
-    /// end.) Gives the source and the model back.
+    /// Runs until the source ends, `stop` is set, or no consumer wants more. (Without consumers, it runs until the
+    /// source ends.) Returns the source and the model.
     pub fn run(
         mut self,
         consumers: &mut [&mut dyn Consumer],
@@ -154,7 +155,7 @@ impl<S: Source> Pipeline<S> {
         (report, self.source, self.core.world)
     }
 
-    /// Up to the end of the source, or to where no more is wanted.
+    /// Runs until the source ends, or no more events are wanted.
     fn stream(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         while !consumers.stop.load(Ordering::Acquire) && !consumers.are_done() {
             let holds = self.resync.as_ref().is_some_and(Resync::holds_events);
@@ -164,18 +165,21 @@ impl<S: Source> Pipeline<S> {
             } else {
                 let core = &mut self.core;
                 match self.source.read(&mut |events| core.events(events, consumers)) {
-                    // Damage behind the last event that is wanted does not matter.
+                    // Damage after the last wanted event does not matter.
                     Err(_) if consumers.are_done() => break,
                     read => read?,
                 }
             };
             self.keep_true(consumers, progress != Progress::More)?;
-            // What a snapshot is to stand behind is written with it.
+            // A snapshot must be written before the events that wait for it.
             if !self.resync.as_ref().is_some_and(Resync::holds_events) {
                 consumers.tick(self.core.world.as_ref());
                 for (boot_ns, body) in consumers.own_events(self.core.world.as_ref(), self.source.now()) {
                     let mut event = self.source.event_at(boot_ns, body);
                     self.core.event(&mut event, false, consumers);
+                }
+                if let Some(resync) = &mut self.resync {
+                    resync.hasten(consumers.consumers.iter().any(|consumer| consumer.needs_snapshot()));
                 }
             }
             if progress == Progress::End {
@@ -185,17 +189,17 @@ impl<S: Source> Pipeline<S> {
         Ok(())
     }
 
-    /// What the source has left when no more is to happen.
+    /// Reads the events that remain after stopping the source.
     fn drain(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         self.source.stop();
-        // A snapshot that events wait for comes first. One that takes too long is given up.
+        // If events wait for a snapshot, it comes first. If it takes too long, it is given up.
         let snapshot = self.last_snapshot(false, consumers);
         let core = &mut self.core;
         while self.source.read(&mut |events| core.events(events, consumers))? != Progress::End {}
         snapshot
     }
 
-    /// Reports the end.
+    /// Reports the end of the stream.
     fn conclude(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         let repaired = self.last_snapshot(true, consumers);
         if let Some(mut end) = self.source.end() {
@@ -210,7 +214,7 @@ impl<S: Source> Pipeline<S> {
         repaired
     }
 
-    /// Gives the model the snapshots, and has them taken where they are due.
+    /// Takes snapshots when they are due, and applies those that are ready.
     fn keep_true(&mut self, consumers: &mut Consumers<'_, '_>, is_read: bool) -> Result<(), PipelineError> {
         let (Some(resync), Some(world)) = (&mut self.resync, &self.core.world) else {
             if std::mem::take(&mut self.core.lost) {
@@ -232,7 +236,7 @@ impl<S: Source> Pipeline<S> {
         self.give(bodies, consumers)
     }
 
-    /// Waits a short while for the snapshot that is being taken; with `repairs`, for one that a loss has made necessary.
+    /// Waits a short while for the snapshot that is being taken. With `repairs`, also takes one if events were lost.
     fn last_snapshot(
         &mut self,
         repairs: bool,
@@ -267,17 +271,17 @@ impl<S: Source> Pipeline<S> {
         Ok(())
     }
 
-    /// Has the pipeline's own events go the way of the source's. What a whole snapshot does not name is gone with its last
-    /// event.
+    /// Sends the pipeline's own events through the same steps as the source's. After the last event of a complete
+    /// snapshot, objects that it did not list are gone.
     fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> =
             bodies.into_iter().map(|body| self.source.event_at(BootNs::default(), body)).collect();
-        // Each init's container takes reads of its files, and there can be thousands of them.
-        // The agent follows namespaces alone, and takes snapshots all the time.
-        let with_members = !matches!(self.core.follow, Follow::Namespaces { .. });
+        // Reading a container takes several file reads, and there can be thousands. The agent only follows namespaces,
+        // and takes snapshots all the time.
+        let sparing = matches!(self.core.follow, Follow::Namespaces { .. });
         let mut between = hold(&mut self.source, consumers.stop);
         for event in &events {
-            self.core.containers.learn(&event.body, with_members);
+            self.core.containers.learn(event, sparing);
             between();
         }
         let last = events.len();
@@ -288,8 +292,8 @@ impl<S: Source> Pipeline<S> {
     }
 }
 
-/// What is called again and again during work that takes long: the ring is not to run over meanwhile, and where the end is
-/// asked for no more is to happen.
+/// Makes a function to call repeatedly during long work. It keeps the ring from overflowing, and stops the source if
+/// the end is requested.
 fn hold<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() + 'a {
     const EVERY: Duration = Duration::from_millis(5);
     let mut last = Instant::now();
@@ -299,17 +303,17 @@ fn hold<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() +
             if stop.load(Ordering::Acquire) {
                 source.stop();
             }
-            // A source that cannot be read reports it at its next read.
+            // If the source cannot be read, its next read reports that.
             let _ = source.hold(false);
         }
     }
 }
 
 impl Core {
-    /// Events that came to be at once.
+    /// Handles events that the source passed on together.
     fn events(&mut self, events: &mut [Event], consumers: &mut Consumers<'_, '_>) {
         for event in &*events {
-            self.containers.learn(&event.body, true);
+            self.containers.learn(event, false);
         }
         for event in events {
             self.event(event, false, consumers);
@@ -317,7 +321,7 @@ impl Core {
     }
 
     fn event(&mut self, event: &mut Event, settles: bool, consumers: &mut Consumers<'_, '_>) {
-        self.containers.follow(&event.body);
+        self.containers.complete(event);
         match &event.body {
             Body::StreamStart { .. } => self.begin(),
             Body::StreamLost { .. } => self.lost = true,
@@ -332,7 +336,7 @@ impl Core {
             return;
         }
         if consumers.wants.is_empty() {
-            // The model alone is wanted: a moment of a recording.
+            // The caller wants only the model at one moment of a recording.
             if let Some(world) = &mut self.world {
                 world.apply(event);
             }
@@ -352,17 +356,17 @@ impl Core {
             self.follow.adapt(world, event);
         }
         if matches!(self.follow, Follow::Namespaces { .. }) {
-            // It runs for months, and no event is about the dead.
+            // This run can last months, and no events are about objects that are gone.
             for change in &changes {
                 if let Change::NamespaceRemoved(inum) = change
                     && world.namespace(*inum).is_none()
                 {
-                    self.containers.forget(*inum);
+                    self.containers.forget(*inum, event.boot_ns);
                 }
             }
         }
         let container = match self.containers {
-            // The event may have named it for what comes behind it.
+            // The event may have just named the container.
             ContainerSource::Recorded(_) => self.containers.name(event, Some(world)).or(before),
             ContainerSource::Unknown | ContainerSource::Tracked(_) => before,
         };
@@ -373,7 +377,7 @@ impl Core {
         if self.has_begun
             && let Some(world) = &mut self.world
         {
-            // Of another recording behind the first: its snapshot comes anew.
+            // Another recording follows the first. It brings its own snapshot.
             *world = world.cleared();
         }
         self.has_begun = true;
@@ -397,12 +401,12 @@ impl Consumers<'_, '_> {
         self.consumers.iter_mut().for_each(|consumer| call(*consumer));
     }
 
-    /// Whether no consumer wants an event any more. What follows a failure is counted.
+    /// Whether no consumer wants this event. A consumer that counts after a failure still gets it.
     fn skip(&self) -> bool {
         !self.at_the_end && self.are_done() && !self.wants.contains(&Wants::Count)
     }
 
-    /// Whether there are consumers, and none of them wants more.
+    /// Whether there are consumers and none of them wants more.
     fn are_done(&self) -> bool {
         !self.wants.is_empty() && !self.wants.contains(&Wants::More)
     }

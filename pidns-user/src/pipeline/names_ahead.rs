@@ -1,5 +1,5 @@
-//! The containers that a recording names later: at a container's start its runtime's files are not there yet, so that its first
-//! events are without.
+//! Finds containers that a recording names only in later events. When a container starts, its runtime's files do not
+//! exist yet, so its first events have no name.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,41 +9,41 @@ use crate::event::{
     identity::{BootNs, NsInum, ProcessKey},
 };
 
-/// Most namespaces, and most processes, whose containers are remembered: of more the later ones are not.
-const MOST: usize = 1_000_000;
+/// Limit for namespaces, and for processes, whose containers are remembered. Later ones are not.
+const MAX_NAMES: usize = 1_000_000;
 
-/// A namespace that had its number from some time on.
+/// A namespace that had its number from this time on.
 #[derive(Debug)]
-struct Life {
+struct NumberedNamespace {
     from: BootNs,
     container: Option<Arc<Container>>,
 }
 
-/// What a recording names, by a first reading of it.
+/// Container names in a recording, collected by reading it once beforehand.
 #[derive(Debug, Default)]
 pub struct NamesAhead {
-    /// Of each stream in the file, the namespaces by their number.
-    lives: HashMap<(u64, NsInum), Vec<Life>>,
-    processes: HashMap<(u64, ProcessKey), Arc<Container>>,
-    /// How many streams have begun.
+    /// Namespaces by stream in the file and inode number.
+    lives: HashMap<(u64, NsInum), Vec<NumberedNamespace>>,
+    processes: HashMap<(u64, ProcessKey), Option<Arc<Container>>>,
+    /// Number of streams that have begun.
     stream: u64,
 }
 
 impl NamesAhead {
-    /// Reads them from the events of a recording.
+    /// Collects the names in the events of a recording.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut names = Self::default();
         events.into_iter().for_each(|event| names.learn(event));
         names.rewound()
     }
 
-    /// Learns from the next event.
+    /// Collects the names in the next event.
     pub fn learn(&mut self, event: &Event) {
-        self.follow(&event.body);
+        self.stream += u64::from(matches!(event.body, Body::StreamStart { .. }));
         let named = match &event.body {
             Body::NamespaceCreate { ns, .. } => {
-                let life = Life { from: event.boot_ns, container: ns.container.clone() };
-                if self.lives.len() < MOST {
+                let life = NumberedNamespace { from: event.boot_ns, container: ns.container.clone() };
+                if self.lives.len() < MAX_NAMES {
                     self.lives.entry((self.stream, ns.inum)).or_default().push(life);
                 }
                 None
@@ -52,44 +52,80 @@ impl NamesAhead {
             body => body.namespace().map(|ns| (ns.inum, &ns.container)),
         };
         if let Some((inum, Some(container))) = named
-            && self.lives.len() < MOST
+            && self.lives.len() < MAX_NAMES
         {
             let lives = self.lives.entry((self.stream, inum)).or_default();
             if lives.is_empty() {
-                // It was there before.
-                lives.push(Life { from: BootNs(0), container: None });
+                // The namespace is older than the recording.
+                lives.push(NumberedNamespace { from: BootNs(0), container: None });
             }
             if let Some(life) = lives.last_mut() {
-                life.container = Some(Arc::clone(container));
+                fill(&mut life.container, container);
             }
         }
         if let Some(process) = event.body.process()
             && let Some(container) = &process.container
-            && self.processes.len() < MOST
+            && self.processes.len() < MAX_NAMES
         {
-            self.processes.insert((self.stream, process.key()), Arc::clone(container));
+            fill(self.processes.entry((self.stream, process.key())).or_default(), container);
         }
     }
 
-    /// At the beginning again, to be asked while the recording is read another time.
+    /// Returns to the beginning, for use while the recording is read again.
     pub fn rewound(self) -> Self {
         Self { stream: 0, ..self }
     }
 
-    /// Follows the recording.
-    pub(super) fn follow(&mut self, body: &Body) {
+    /// Follows the recording while it is read again, and completes the containers of the event.
+    pub(super) fn complete(&mut self, event: &mut Event) {
+        let Event { body, boot_ns, .. } = event;
         self.stream += u64::from(matches!(body, Body::StreamStart { .. }));
+        if self.lives.is_empty() && self.processes.is_empty() {
+            return;
+        }
+        if let Some(process) = body.process_mut() {
+            let ahead = self.process(process.key());
+            complete(&mut process.container, ahead);
+        }
+        let (inum, at, container) = match body {
+            Body::Finding { finding, .. } => {
+                let Some(ns) = &mut finding.ns else { return };
+                (ns.inum, ns.born_boot_ns.unwrap_or(*boot_ns), &mut ns.container)
+            }
+            Body::SnapshotNamespace { ns, .. } => (ns.inum, *boot_ns, &mut ns.container),
+            body => {
+                let Some(ns) = body.namespace_mut() else { return };
+                (ns.inum, *boot_ns, &mut ns.container)
+            }
+        };
+        complete(container, self.namespace(inum, at));
     }
 
-    /// The container of the namespace that has this number at this time.
+    /// The container of the namespace that had this number at this time.
     pub(super) fn namespace(&self, inum: NsInum, at: BootNs) -> Option<Arc<Container>> {
         let lives = self.lives.get(&(self.stream, inum))?;
         lives.iter().rev().find(|life| life.from <= at)?.container.clone()
     }
 
-    /// What a process runs in, where that is not what its namespace's PID 1 runs in.
+    /// The container of a process, if it differs from that of its namespace's PID 1.
     pub(super) fn process(&self, process: ProcessKey) -> Option<Arc<Container>> {
-        self.processes.get(&(self.stream, process)).cloned()
+        self.processes.get(&(self.stream, process)).cloned().flatten()
+    }
+}
+
+/// Notes the container that an event names. A later event can know less about it, for example a finding that is over.
+fn fill(known: &mut Option<Arc<Container>>, container: &Arc<Container>) {
+    if !known.as_ref().is_some_and(|known| known.completes(container)) {
+        *known = Some(Arc::clone(container));
+    }
+}
+
+/// Adds the container of later events if this event has none, or knows less about the same one.
+fn complete(own: &mut Option<Arc<Container>>, ahead: Option<Arc<Container>>) {
+    if let Some(ahead) = ahead
+        && own.as_ref().is_none_or(|own| ahead.completes(own))
+    {
+        *own = Some(ahead);
     }
 }
 
@@ -140,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_events_of_a_namespace_get_the_name_that_later_ones_have() {
+    fn the_first_events_of_a_namespace_get_the_name_from_later_ones() {
         let events = [
             event(5, Some("before"), false),
             event(10, None, true),

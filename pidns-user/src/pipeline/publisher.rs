@@ -1,4 +1,4 @@
-//! Hands out the state of the host, for those that read it in their own time: a scrape, a page, a screen.
+//! Publishes the host's state for readers that run at their own pace: scrapes and web pages.
 
 use std::{
     sync::Arc,
@@ -14,23 +14,23 @@ use crate::{
     model::{NamespaceState, World},
 };
 
-/// The state of the host at one moment.
+/// The host's state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     /// The time of the last event.
     pub boot_ns: BootNs,
-    /// The namespaces that exist, with how far each has come, by inode number.
+    /// The existing namespaces with their stages, by inode number.
     pub namespaces: Vec<NamespaceState>,
-    /// The processes, and the namespaces again as a snapshot has them.
+    /// The processes, and the namespaces again, in the form of a snapshot.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// When the processes were seen, where no event is about them. Members that came or went since are not in `snapshot`.
-    /// `None` where events report them.
+    /// When the processes were read, if no events report them. `snapshot` lacks processes that started since, and still
+    /// lists those that have gone. `None` if events report processes.
     pub processes_as_of_boot_ns: Option<BootNs>,
-    /// Updates that led to this state.
+    /// Number of updates that led to this state.
     pub updates: u64,
 }
 
-/// Publishes the state of the host at most this often, and only after something has changed.
+/// Publishes the host's state, at most once per interval and only after a change.
 pub struct Publisher {
     every: Duration,
     published: Option<Instant>,
@@ -40,7 +40,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes at most this often; and who reads it.
+    /// Creates a publisher with this minimum interval, and a receiver.
     pub fn new(every: Duration) -> (Self, watch::Receiver<Arc<Published>>) {
         let (out, readers) = watch::channel(Arc::default());
         let publisher = Self { every, published: None, updates: 0, changed: false, out };
@@ -64,7 +64,7 @@ impl Publisher {
 impl Consumer for Publisher {
     fn update(&mut self, update: &Update<'_>) -> Wants {
         self.updates += 1;
-        // A snapshot that confirms everything makes the state younger.
+        // A snapshot without changes still makes the state more recent.
         let is_snapshot = matches!(update.event.body, Body::SnapshotProcess { .. });
         self.changed |= is_snapshot || !update.changes.is_empty();
         Wants::More

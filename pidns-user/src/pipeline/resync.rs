@@ -1,84 +1,89 @@
-//! Keeps the model true to the kernel: first snapshot, repair after lost events, verification, refreshment.
+//! Keeps the model consistent with the kernel. Snapshots initialize it, repair it after lost events, verify it, and
+//! refresh its processes.
 
 use std::time::{Duration, Instant};
 
+use super::snapshot_events::{bodies, corrections};
 use crate::{
     event::identity::BootNs,
-    event::snapshot::{Snapshot, SnapshotProcess},
-    event::{Body, ModelCount, Process},
-    model::{Entry, Forest, World, drift},
+    event::snapshot::Snapshot,
+    event::{Body, ModelCount},
+    model::{Forest, World, drift},
     source::{
         observer::{Notice, Observed, SnapshotError},
         snapshots::Snapshots,
     },
 };
 
-/// Least time between two repairs; and ten times as long as the last snapshot took, so that taking them is not all it does.
+/// Minimum pause between two repairs. It is also at least ten times the duration of the last snapshot, so that repairs
+/// do not take all the time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long after a snapshot the events up to it are taken to be in: the ring is read every 20 ms, and records wait 2 ms.
+/// All events before a snapshot should be here after this time: the ring is read every 20 ms, records wait 2 ms.
 const SETTLED_AFTER: Duration = Duration::from_millis(100);
-/// How long after a snapshot a difference is still put down to events on their way: a program that is put aside between
-/// reserving its place in the ring and filling it (those on functions can be) holds up all behind it, on a busy CPU for as
-/// long as others have their turns.
+/// Until this time after a snapshot, a difference may still be due to late events. A program on a function can be
+/// preempted after it has reserved its place in the ring and before it has filled it. Until it runs again, which takes
+/// long on a busy CPU, it delays all records behind it.
 const LATE_UNTIL: Duration = Duration::from_secs(2);
-/// How long the end waits for a snapshot that is being taken.
+/// The end of the stream waits at most this long for a snapshot that is being taken.
 const AT_THE_END: Duration = Duration::from_millis(500);
-/// How long it waits for one that a loss has made necessary.
+/// The end of the stream waits at most this long for a snapshot after a loss.
 const LAST_REPAIR: Duration = Duration::from_secs(1);
 
-/// Of so many snapshots that refresh the processes one reads the holders of namespaces, which takes several times as long.
+/// One in this many snapshots that refresh processes also reads holders, which takes several times as long.
 const WITH_HOLDERS: u32 = 4;
 
-/// What a snapshot that is being taken is for.
+/// Purpose of the snapshot that is being taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// The first one: what the events change.
+    /// The first snapshot, on which events build.
     First,
-    /// To correct the model after a loss, or after a comparison that found a difference.
+    /// Correct the model after a loss, or after a comparison that found a difference.
     Repair,
-    /// To compare the model with.
+    /// Compare the model with it.
     Compare,
-    /// To have the processes where no event is about them.
+    /// Update the processes, because no events report them.
     Refresh,
 }
 
-/// A snapshot that waits for the events up to it, to be compared with the model.
+/// A snapshot to compare with the model when all events before it have arrived.
 struct Check {
     snapshot: Snapshot,
     taken: Instant,
-    /// After how long it is compared.
+    /// Delay before the comparison.
     due: Duration,
 }
 
-/// Decides when a snapshot is taken, and what the model learns from it.
+/// Decides when to take a snapshot, and what the model learns from it.
 pub struct Resync {
     snapshots: Box<dyn Snapshots>,
     /// The snapshot that is being taken.
     taking: Option<(Purpose, Instant)>,
-    /// Whether events were lost since the last snapshot that the model was given.
+    /// Whether events were lost since the last snapshot for the model.
     stale: bool,
-    /// When the model was given one, and how long it took.
+    /// When the model got its last snapshot. `took` is how long that took.
     last: Option<Instant>,
     took: Duration,
-    /// How often to take one anyhow, as no event is about processes.
+    /// Interval of snapshots that refresh processes, if no events report them.
     refresh: Option<Duration>,
-    /// How often to compare.
+    /// Whether a consumer needs the next of them early.
+    hastened: bool,
+    /// Interval of comparisons with a snapshot.
     verify: Option<Duration>,
     check: Option<Check>,
     checked: Instant,
     checks: u64,
     drift: u64,
     notices: Vec<Notice>,
-    /// Whether one was given up at the end: the thread that takes them is still at it.
+    /// Whether a snapshot was given up at the end. Its thread is still running.
     has_given_up: bool,
     snapshot_boot_ns: BootNs,
-    /// Whether the last snapshot read the holders of namespaces, and how many have not since one did.
+    /// Whether the last snapshot read holders. `without_holders` is the number of snapshots since one did.
     with_holders: bool,
     without_holders: u32,
 }
 
 impl Resync {
-    /// Takes the first snapshot when it is first asked. Compares, or refreshes, this often.
+    /// The first call of `step` takes the first snapshot. Compares and refreshes at these intervals.
     pub fn new(snapshots: Box<dyn Snapshots>, verify: Option<Duration>, refresh: Option<Duration>) -> Self {
         Self {
             snapshots,
@@ -87,6 +92,7 @@ impl Resync {
             last: None,
             took: Duration::ZERO,
             refresh,
+            hastened: false,
             verify,
             check: None,
             checked: Instant::now(),
@@ -100,31 +106,37 @@ impl Resync {
         }
     }
 
-    /// Events were lost: the next snapshot shows what of it matters. One that is being taken knows of no later loss.
+    /// Notes that events were lost. The next snapshot shows the consequences; one that is already being taken does not.
     pub fn mark_stale(&mut self) {
         self.stale = true;
         self.check = None;
     }
 
-    /// Whether events have to wait for a snapshot that is being taken: it is handed on before what happened behind its beginning.
+    /// Sets whether the next snapshot that refreshes processes comes early: a second after the last one, or as soon as
+    /// that is affordable.
+    pub fn hasten(&mut self, is_needed: bool) {
+        self.hastened = is_needed;
+    }
+
+    /// Whether events must wait for the snapshot that is being taken. It comes before the events after its start.
     pub fn holds_events(&self) -> bool {
         matches!(self.taking, Some((Purpose::First | Purpose::Repair | Purpose::Refresh, _)))
     }
 
-    /// What was found out since the last call that is no event.
+    /// Returns the notices since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
 
-    /// Begins a snapshot where one is due, and takes one that is ready: the events that it makes. `is_read`: the source
-    /// has nothing more for now. `between` is called every few milliseconds where the snapshot is taken in this thread.
+    /// Begins a snapshot if one is due. If one is ready, returns its events. `is_read`: the source has nothing more for
+    /// now. If the snapshot is taken in this thread, `between` is called every few milliseconds.
     pub fn step(
         &mut self,
         world: &World,
         is_read: bool,
         between: &mut dyn FnMut(),
     ) -> Result<Vec<Body>, SnapshotError> {
-        // The first one comes before what happens behind the stream's start.
+        // The first snapshot comes before all events after the stream's start.
         if self.taking.is_none() && (is_read || self.last.is_none()) {
             self.compare(world);
             if let Some(purpose) = self.due() {
@@ -134,8 +146,8 @@ impl Resync {
         self.finish(world, Duration::ZERO, between)
     }
 
-    /// At the end: waits for the snapshot that events wait for, and with `repairs` repairs at once what a loss left; both no
-    /// longer than a second. One that takes longer is given up.
+    /// At the end of the stream, waits for the snapshot that events wait for. With `repairs`, also takes a snapshot if
+    /// events were lost. Gives up a snapshot that takes longer than `AT_THE_END` or `LAST_REPAIR`.
     pub fn last_step(
         &mut self,
         world: &World,
@@ -161,22 +173,22 @@ impl Resync {
         Ok(Vec::new())
     }
 
-    /// Whether events were lost that no snapshot has made up for, as the last one took too long.
+    /// Whether events were lost that no snapshot could repair, because the last one took too long.
     pub fn is_repair_missing(&self) -> bool {
         self.last.is_some() && (self.stale || self.has_given_up)
     }
 
-    /// Whether the end came before the first snapshot was there.
+    /// Whether the end came before the first snapshot was ready.
     pub fn is_first_missing(&self) -> bool {
         self.last.is_none()
     }
 
-    /// When the last snapshot that the model was given was begun.
+    /// When the model's last snapshot began.
     pub fn snapshot_boot_ns(&self) -> BootNs {
         self.snapshot_boot_ns
     }
 
-    /// Whether that read the holders of namespaces: one that nothing else is in exists by that alone.
+    /// Whether that snapshot read the holders of namespaces. A namespace without processes exists only because of them.
     pub fn has_holders(&self) -> bool {
         self.with_holders
     }
@@ -186,7 +198,8 @@ impl Resync {
         if self.stale && last.elapsed() >= PAUSE.max(10 * self.took) {
             return Some(Purpose::Repair);
         }
-        if self.refresh.is_some_and(|every| last.elapsed() >= every.max(10 * self.took)) {
+        let refresh = self.refresh.map(|every| if self.hastened { every.min(PAUSE) } else { every });
+        if refresh.is_some_and(|every| last.elapsed() >= every.max(10 * self.took)) {
             return Some(Purpose::Refresh);
         }
         let compares = !self.stale && self.check.is_none();
@@ -214,7 +227,7 @@ impl Resync {
         self.snapshots.begin(with_holders);
     }
 
-    /// What the snapshot that is being taken makes, if it is ready within this time.
+    /// Returns the events of the snapshot that is being taken, if it is ready within this time.
     fn finish(
         &mut self,
         world: &World,
@@ -227,7 +240,7 @@ impl Resync {
         let Observed { snapshot, notices } = taken?;
         self.notices.extend(notices);
         if purpose == Purpose::Compare {
-            // A loss meanwhile is repaired instead.
+            // A loss in the meantime needs a repair instead.
             if !self.stale {
                 self.check = Some(Check { snapshot, taken: Instant::now(), due: SETTLED_AFTER });
             }
@@ -238,10 +251,11 @@ impl Resync {
         self.last = Some(Instant::now());
         let corrections =
             (purpose != Purpose::First).then(|| corrections(world, &snapshot, self.with_holders));
-        Ok(corrections.into_iter().chain(bodies(&snapshot)).collect())
+        let forest = Forest::new(&snapshot);
+        Ok(corrections.into_iter().chain(bodies(&snapshot, &forest)).collect())
     }
 
-    /// Compares with a snapshot that was taken before, when the events up to it are in.
+    /// Compares the model with an earlier snapshot, when the events before that have arrived.
     fn compare(&mut self, world: &World) {
         let Some(check) = self.check.as_mut().filter(|check| check.taken.elapsed() >= check.due) else {
             return;
@@ -257,7 +271,7 @@ impl Resync {
         self.check = None;
     }
 
-    /// The report about the model at the end.
+    /// The model's counts for the end of the stream.
     pub fn count(&self, world: &mut World) -> ModelCount {
         world.settle();
         let inconsistencies = world.inconsistencies();
@@ -281,114 +295,6 @@ impl Resync {
     }
 }
 
-/// The events by which a model learns all that a snapshot has, and nothing else.
-pub fn seeds(snapshot: &Snapshot) -> impl Iterator<Item = Body> + use<> {
-    let resync = Body::StreamResync { added: 0, removed: 0, changed: 0 };
-    [resync].into_iter().chain(bodies(snapshot))
-}
-
-/// The snapshot as events.
-fn bodies(snapshot: &Snapshot) -> Vec<Body> {
-    let forest = Forest::new(snapshot);
-    let namespaces = snapshot.namespaces.values().map(|ns| Body::SnapshotNamespace {
-        ns: ns.clone(),
-        holders: forest
-            .node(ns.inum)
-            .map(|node| node.holders.iter().copied().cloned().collect())
-            .unwrap_or_default(),
-        holders_left_out: snapshot.holders_left_out.get(&ns.inum).copied().unwrap_or(0),
-    });
-    let processes = snapshot.processes.iter().filter_map(|process| {
-        let SnapshotProcess {
-            pid,
-            pids,
-            comm,
-            start_boot_ns,
-            ppid,
-            uid,
-            ns,
-            state,
-            threads,
-            threads_live,
-            exiting,
-            frozen,
-            freezer,
-            tracer,
-            subreaper,
-            cgroup_id,
-            cgroup,
-            zombie_since_boot_ns,
-            last_ran_boot_ns,
-            container,
-        } = process;
-        Some(Body::SnapshotProcess {
-            // One that may not be read has no identity to compare.
-            process: Process {
-                pid: *pid,
-                pids: (!pids.is_empty()).then(|| pids.clone())?,
-                comm: comm.clone()?,
-                start_boot_ns: (*start_boot_ns)?,
-                ppid: *ppid,
-                uid: (*uid)?,
-                ns: (*ns)?,
-                container: container.clone(),
-            },
-            state: *state,
-            threads: *threads,
-            threads_live: *threads_live,
-            exiting: *exiting,
-            frozen: *frozen,
-            freezer: *freezer,
-            tracer: *tracer,
-            subreaper: *subreaper,
-            cgroup_id: *cgroup_id,
-            cgroup: cgroup.clone(),
-            zombie_since_boot_ns: *zombie_since_boot_ns,
-            last_ran_boot_ns: *last_ran_boot_ns,
-            joined: match forest.entry(process) {
-                Entry::Born => Some(false),
-                Entry::Joined { .. } => Some(true),
-                Entry::Unknown => None,
-            },
-        })
-    });
-    namespaces.chain(processes).collect()
-}
-
-/// How what exists differs from what the events made of it.
-fn corrections(world: &World, snapshot: &Snapshot, with_holders: bool) -> Body {
-    let (mut added, mut changed, mut kept) = (0, 0, 0);
-    // Where no event is about processes, all that came and went since the last snapshot would be a correction.
-    let processes = if world.follows_processes() { &snapshot.processes[..] } else { &[] };
-    for process in processes.iter().filter(|process| process.ns.is_some()) {
-        match world.process(process.pid) {
-            Some(known) if process.start_boot_ns.is_some_and(|start| known.has_started(start)) => {
-                kept += 1;
-                // A PID 1 that is exiting has ended for the events, and is no zombie yet.
-                let has_ended = process.is_zombie() || process.exiting;
-                let is_the_same = known.ended.is_some() == has_ended
-                    && Some(known.process.ns) == process.ns
-                    && (known.orphaned || known.parent == process.ppid);
-                changed += u64::from(!is_the_same);
-            }
-            _ => added += 1,
-        }
-    }
-    let mut known_namespaces = 0;
-    for ns in snapshot.namespaces.values() {
-        match world.namespace(ns.inum).is_some_and(|known| known.is(ns)) {
-            true => known_namespaces += 1,
-            false => added += 1,
-        }
-    }
-    kept += known_namespaces;
-    let processes = if world.follows_processes() { world.processes().count() } else { 0 };
-    // Without holders it does not show which namespaces are gone.
-    let namespaces = if with_holders { world.namespaces().count() as u64 } else { known_namespaces };
-    let thought = processes as u64 + namespaces;
-    Body::StreamResync { added, removed: thought.saturating_sub(kept), changed }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -399,7 +305,7 @@ mod tests {
     use crate::{
         event::Event,
         event::identity::{BootNs, HostPid, NsInum},
-        event::snapshot::{SnapshotNamespace, SnapshotSource, Unread},
+        event::snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
         text::Name,
     };
 
@@ -431,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Takes at once what exists when it is asked.
+    /// Takes the snapshot at once.
     struct AtOnce(Arc<Mutex<Snapshot>>);
 
     impl Snapshots for AtOnce {
@@ -446,6 +352,26 @@ mod tests {
         for body in bodies {
             let time = Timestamp::UNIX_EPOCH;
             world.apply(&Event { seq: 1, time, boot_ns: BootNs(5), exact: true, body: body.clone() });
+        }
+    }
+
+    #[test]
+    fn a_needed_refresh_comes_early() {
+        let exists = Arc::new(Mutex::new(snapshot(vec![process(1, 'S')])));
+        let hour = Duration::from_secs(3_600);
+        let mut resync = Resync::new(Box::new(AtOnce(exists)), None, Some(hour));
+        let (mut world, nothing) = (World::default(), &mut || {});
+        let bodies = resync.step(&world, true, nothing).unwrap();
+        follow(&mut world, &bodies);
+        let a_second_ago = Instant::now().checked_sub(PAUSE);
+        for (needed, last, expected) in
+            [(false, a_second_ago, 0), (true, Some(Instant::now()), 0), (true, a_second_ago, 1)]
+        {
+            resync.hasten(needed);
+            resync.last = last;
+            let bodies = resync.step(&world, true, nothing).unwrap();
+            let found = bodies.iter().filter(|body| matches!(body, Body::StreamResync { .. })).count();
+            assert_eq!(found, expected, "{needed} {last:?}");
         }
     }
 
@@ -465,7 +391,7 @@ mod tests {
         *exists.lock().unwrap() =
             snapshot(vec![process(1, 'S'), process(2, 'Z'), process(4, 'S'), process(5, 'S')]);
         resync.mark_stale();
-        assert_eq!(resync.step(&world, true, nothing).unwrap(), [], "not twice within a second");
+        assert_eq!(resync.step(&world, true, nothing).unwrap(), [], "at most one in a second");
         let bodies = resync.last_step(&world, true, nothing).unwrap();
         follow(&mut world, &bodies);
         assert_eq!(bodies[0], Body::StreamResync { added: 2, removed: 1, changed: 1 });

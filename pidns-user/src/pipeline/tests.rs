@@ -91,7 +91,7 @@ fn end() -> Body {
     }
 }
 
-/// A namespace is made, its init forks a child and dies; all go.
+/// A namespace is created; its init forks a child and exits; everything is reaped and destroyed.
 fn life() -> Vec<Body> {
     let (creator, init, child) =
         (process(10, &[10], 1), process(20, &[20, 1], 100), process(21, &[21, 2], 300));
@@ -124,7 +124,7 @@ fn life() -> Vec<Body> {
     ]
 }
 
-/// Counts updates, and keeps what they were.
+/// Counts updates and keeps them.
 #[derive(Default)]
 struct Counting {
     seen: Vec<(String, Vec<Change>, usize, usize)>,
@@ -173,7 +173,7 @@ impl Consumer for Failing {
     }
 }
 
-/// Takes an event when it is let.
+/// Handles an event each time the test allows it.
 struct Slow(mpsc::Receiver<()>);
 
 impl Consumer for Slow {
@@ -196,9 +196,9 @@ fn a_list_and_its_recording_give_the_same_updates() {
     let mut from_list = Counting::default();
     let (_, world) = run(List::new(events.clone(), 3), &mut [&mut from_list]);
     let world = world.unwrap();
-    assert_eq!((world.processes().count(), world.namespaces().count()), (0, 0), "all are gone");
+    assert_eq!((world.processes().count(), world.namespaces().count()), (0, 0), "everything is gone");
     assert_eq!(from_list.seen.len(), 13);
-    assert!(from_list.ticks >= 4, "one a batch");
+    assert!(from_list.ticks >= 4, "one tick for each batch");
     assert!(from_list.seen[4].1.iter().any(|change| matches!(
         change,
         Change::ProcessAdded(ProcessKey { pid: HostPid(21), start: BootNs(300) })
@@ -215,10 +215,10 @@ fn a_list_and_its_recording_give_the_same_updates() {
 }
 
 #[test]
-fn a_consumer_that_fails_or_is_slow_harms_no_other_and_is_reported() {
+fn failing_and_slow_consumers_are_reported_and_do_not_affect_others() {
     let (let_go, wait) = mpsc::channel();
     let mut failing = Failing::default();
-    let mut slow = Beside::start("slow", 4, Slow(wait)).unwrap();
+    let mut slow = ThreadedConsumer::start("slow", 4, Slow(wait)).unwrap();
     let mut counting = Counting::default();
     let source = List::new(events(life()), 100);
     let releaser = std::thread::spawn(move || {
@@ -227,14 +227,14 @@ fn a_consumer_that_fails_or_is_slow_harms_no_other_and_is_reported() {
     });
     let (report, _) = run(source, &mut [&mut failing, &mut slow, &mut counting]);
     releaser.join().unwrap();
-    assert_eq!(counting.seen.len(), 13, "it saw them all");
+    assert_eq!(counting.seen.len(), 13, "it got all events");
     assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
     assert!(
         matches!(report.failures[0], ConsumerError::Output { unwritten: 12, .. }),
         "{:?}",
         report.failures
     );
-    // Four wait in the queue, and one may be out of it.
+    // Four are in the queue, and the consumer may hold one.
     assert!(
         matches!(report.failures[1], ConsumerError::Slow { name: "slow", dropped: 8 | 9 }),
         "{:?}",
@@ -245,7 +245,7 @@ fn a_consumer_that_fails_or_is_slow_harms_no_other_and_is_reported() {
 #[test]
 fn the_end_does_not_wait_for_a_consumer_that_hangs() {
     let (_never, wait) = mpsc::channel();
-    let mut hanging = Beside::start("hanging", 100, Slow(wait)).unwrap();
+    let mut hanging = ThreadedConsumer::start("hanging", 100, Slow(wait)).unwrap();
     let mut counting = Counting::default();
     let began = Instant::now();
     let (report, _) = run(List::new(events(life()), 100), &mut [&mut hanging, &mut counting]);
@@ -272,7 +272,7 @@ fn a_run_ends_when_no_consumer_wants_more() {
     assert_eq!((one.0, another.0), (1, 1));
 }
 
-/// A source that holds events while a snapshot is taken, as the running kernel does.
+/// A source that holds events while a snapshot is taken, like the running kernel.
 struct Holding {
     list: List,
     held: Arc<Mutex<u64>>,
@@ -303,7 +303,7 @@ impl Source for Holding {
     }
 }
 
-/// A snapshot that is ready when it was asked for three times.
+/// A snapshot that is ready at the fourth poll.
 struct Late {
     polls: u64,
     snapshot: Snapshot,
@@ -362,7 +362,7 @@ fn events_wait_for_the_first_snapshot_and_the_source_is_emptied_meanwhile() {
 }
 
 #[test]
-fn an_event_of_a_consumer_is_not_ahead_of_those_that_wait() {
+fn an_event_of_a_consumer_comes_after_waiting_events() {
     #[derive(Default)]
     struct Finds {
         found: u64,
@@ -390,7 +390,7 @@ fn an_event_of_a_consumer_is_not_ahead_of_those_that_wait() {
     assert!(report.error.is_none() && finds.found > 5, "{}", finds.found);
     let times: Vec<_> = finds.times.iter().map(|(_, time)| *time).collect();
     assert!(times.is_sorted(), "{:?}", finds.times);
-    // A loss brings another snapshot about.
+    // A loss causes another snapshot.
     let is_its_own =
         |name: &str| !["stream.lost", "stream.resync"].contains(&name) && !name.starts_with("snapshot.");
     finds.times.retain(|(name, _)| is_its_own(name));
@@ -425,11 +425,11 @@ fn a_snapshot_that_is_not_ready_at_the_end_is_given_up() {
     stopper.join().unwrap();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert!(report.without_snapshot && !report.without_repair);
-    assert_eq!(counting.seen.len(), 13, "what happened is not lost by that");
+    assert_eq!(counting.seen.len(), 13, "no event is lost");
 }
 
 #[test]
-fn a_loss_that_no_snapshot_makes_up_for_in_time_is_reported() {
+fn a_loss_that_is_not_repaired_in_time_is_reported() {
     struct FirstAlone {
         taken: u32,
     }
@@ -460,7 +460,7 @@ fn a_loss_that_no_snapshot_makes_up_for_in_time_is_reported() {
 }
 
 #[test]
-fn namespaces_are_followed_by_the_rare_events_alone() {
+fn namespaces_are_followed_with_rare_events_only() {
     let rare = |body: &Body| !body.name().starts_with("process.");
     let bodies: Vec<Body> = life().into_iter().filter(rare).collect();
     let alive = events(bodies[..3].to_vec());
@@ -480,8 +480,8 @@ fn namespaces_are_followed_by_the_rare_events_alone() {
     };
     let (world, published) = follow(alive);
     assert!(!world.follows_processes());
-    let entry = world.namespace(INUM).expect("it lives");
-    assert_eq!((entry.init, entry.members), (Some(HostPid(20)), 1), "the init is known by its own event");
+    let entry = world.namespace(INUM).expect("the namespace exists");
+    assert_eq!((entry.init, entry.members), (Some(HostPid(20)), 1), "namespace.init makes the init known");
     assert!(published.namespaces.iter().any(|state| state.namespace.inum == INUM));
     assert_eq!(published.processes_as_of_boot_ns, Some(BootNs(1)), "it shows how old the processes are");
 

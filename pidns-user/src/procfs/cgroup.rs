@@ -1,4 +1,4 @@
-//! The id of a process's cgroup (v2): the inode number of its folder.
+//! Finds the id of a process's cgroup (v2): the inode number of its directory.
 
 use std::{
     cell::OnceCell,
@@ -11,22 +11,22 @@ use std::{
 
 use super::{
     Procfs,
+    mount_paths::{MountTree, PathKind},
     mountinfo::{Mount, mounts, unescape},
     parse::line,
-    reach::{Reach, Way},
 };
 
-/// Looks ids up, each path once.
+/// Looks up ids; each path only once.
 pub(super) struct CgroupIds<'a> {
     procfs: &'a Procfs,
     places: OnceCell<Vec<CgroupMount>>,
     known: HashMap<Vec<u8>, Option<u64>>,
 }
 
-/// Where cgroups are mounted.
+/// A mount of cgroups.
 pub(super) struct CgroupMount {
     device: u64,
-    /// The cgroup that is there, as the reader's cgroup namespace has its path: so are those of processes.
+    /// The mounted cgroup, as a path in the reader's cgroup namespace. Paths of processes are relative to that, too.
     pub(super) root: Vec<u8>,
     pub(super) folder: PathBuf,
 }
@@ -36,7 +36,7 @@ impl<'a> CgroupIds<'a> {
         Self { procfs, places: OnceCell::new(), known: HashMap::new() }
     }
 
-    /// The id of the cgroup that a /proc/PID/cgroup names; `None` where its folder is nowhere to be seen.
+    /// The id of the cgroup that a /proc/PID/cgroup names; `None` if no mount shows its directory.
     pub(super) fn of(&mut self, text: &[u8]) -> Option<u64> {
         let path = line(text, b"0::")?;
         if let Some(known) = self.known.get(path) {
@@ -50,15 +50,16 @@ impl<'a> CgroupIds<'a> {
 }
 
 fn places(procfs: &Procfs) -> Vec<CgroupMount> {
-    // Without it none is known.
+    // Without mountinfo, no mount is known.
     let text = fs::read(procfs.root.join("self/mountinfo")).unwrap_or_default();
     cgroup_mounts(&text, |mount| mount.kind == b"cgroup2")
 }
 
-/// The mounts of a mountinfo that `is_wanted` accepts, but for those behind a file system whose server may not answer.
+/// The mounts of a mountinfo that `is_wanted` accepts, without those behind a file system whose server may not answer.
 pub(super) fn cgroup_mounts(mountinfo: &[u8], is_wanted: impl Fn(&Mount<'_>) -> bool) -> Vec<CgroupMount> {
-    let reach = Reach::new(mountinfo);
-    let found = mounts(mountinfo).filter(|mount| is_wanted(mount) && reach.way_to(mount) != Way::Foreign);
+    let reach = MountTree::new(mountinfo);
+    let found =
+        mounts(mountinfo).filter(|mount| is_wanted(mount) && reach.path_kind(mount) != PathKind::Foreign);
     found.map(CgroupMount::from).collect()
 }
 
@@ -73,24 +74,24 @@ impl From<Mount<'_>> for CgroupMount {
 }
 
 impl CgroupMount {
-    /// The inode number of this cgroup's folder, if it is here.
+    /// The inode number of this cgroup's directory, if this mount shows it.
     fn id(&self, path: &[u8]) -> Option<u64> {
         let below = below(path, &self.root)?;
         let found = fs::metadata(self.folder.join(OsStr::from_bytes(below))).ok()?;
-        // Not a mount over it.
+        // Ignore a mount over the directory.
         (found.dev() == self.device).then(|| found.ino())
     }
 
-    /// Whether its folder is still seen, and nothing is mounted over it.
+    /// Whether its directory is visible, and nothing is mounted over it.
     pub(super) fn is_seen(&self) -> bool {
         fs::metadata(&self.folder).is_ok_and(|found| found.dev() == self.device)
     }
 }
 
-/// The most specific path of a /proc/PID/cgroup: that of the hierarchy of v2, or where it is in the root of that, of the one of v1
-/// that has the pids controller, or else of the first in whose root it is not.
+/// The most specific path in a /proc/PID/cgroup: that of v2. If the process is in the root of v2, that of the v1
+/// hierarchy with the pids controller; or the first in whose root the process is not.
 pub(super) fn path(text: &[u8]) -> Option<&[u8]> {
-    // "4:pids,cpu:/a:b", of v2 "0::/a".
+    // "4:pids,cpu:/a:b" for v1, "0::/a" for v2.
     let lines = || {
         text.split(|&byte| byte == b'\n').filter_map(|line| {
             let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
@@ -105,15 +106,16 @@ pub(super) fn path(text: &[u8]) -> Option<&[u8]> {
     all.clone().find(|&path| path != b"/").or_else(|| all.next())
 }
 
-/// What of a cgroup's path is below this root.
+/// The part of a cgroup's path below this root.
 pub(super) fn below<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
-    // A cgroup that is gone, in which a process or zombie still is. (One can have such a name: then it is not known.)
+    // A removed cgroup that still contains a process or zombie. (An existing cgroup may have such a name; then it
+    // counts as unknown.)
     if path.ends_with(b" (deleted)") {
         return None;
     }
     let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
     let below = if below.is_empty() { below } else { below.strip_prefix(b"/")? };
-    // What is outside of the reader's cgroup namespace begins with as many `..` as it is further up.
+    // Paths outside the reader's cgroup namespace begin with one `..` for each level above it.
     (!below.split(|&byte| byte == b'/').any(|part| part == b"..")).then_some(below)
 }
 
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_taken_below_the_cgroup_that_is_mounted() {
+    fn a_path_is_relative_to_the_mounted_cgroup() {
         for (path, root, expected) in [
             ("/", "/", Some("")),
             ("/a/b", "/", Some("a/b")),
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_container_path_is_the_cgroups() {
+    fn the_most_specific_cgroup_path_is_chosen() {
         for (text, expected) in [
             ("0::/a\n", Some("/a")),
             ("0::/\n", Some("/")),
@@ -158,19 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_the_inode_number_of_the_folder() {
+    fn an_id_is_the_inode_number_of_the_directory() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let cgroups = root.path().join("c g");
         let inner = cgroups.join("a");
-        fs::create_dir_all(&inner).expect("a folder");
-        fs::create_dir(root.path().join("self")).expect("a folder");
-        let number = |folder| fs::metadata(folder).expect("a folder").ino();
-        let device = fs::metadata(&inner).expect("a folder").dev();
+        fs::create_dir_all(&inner).expect("create a directory");
+        fs::create_dir(root.path().join("self")).expect("create a directory");
+        let number = |folder| fs::metadata(folder).expect("read metadata").ino();
+        let device = fs::metadata(&inner).expect("read metadata").dev();
         let put = |device: u64| {
             let place = cgroups.to_str().expect("UTF-8").replace(' ', "\\040");
             let (major, minor) = (libc::major(device), libc::minor(device));
             let line = format!("32 25 {major}:{minor} / {place} rw - cgroup2 cgroup2 rw\n");
-            fs::write(root.path().join("self/mountinfo"), line).expect("a file");
+            fs::write(root.path().join("self/mountinfo"), line).expect("write a file");
         };
         put(device);
         let procfs = Procfs::at(root.path());
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(ids.of(b"4:pids:/x\n0::/a\n"), Some(number(&inner)));
         assert_eq!(ids.of(b"0::/\n"), Some(number(&cgroups)));
         assert_eq!(ids.of(b"0::/gone\n"), None);
-        assert_eq!(ids.of(b"4:pids:/a\n"), None, "of another hierarchy");
+        assert_eq!(ids.of(b"4:pids:/a\n"), None, "another hierarchy");
         put(device + 1);
         assert_eq!(CgroupIds::new(&procfs).of(b"0::/a\n"), None, "something is mounted over it");
     }

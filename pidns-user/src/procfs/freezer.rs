@@ -1,8 +1,8 @@
-//! Whether a v1 cgroup has frozen a process.
+//! Checks whether a v1 cgroup has frozen a process.
 //!
-//! A task that sleeps where it may be frozen (nanosleep, futex, poll and others, since Linux 6.1) stays where it is: neither its state,
-//! which shows as D, nor the function that it sleeps in says that it is frozen (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst;
-//! kernel/freezer.c).
+//! A task in a freezable sleep (nanosleep, futex, poll and others, since Linux 6.1) stays in it. Then neither its
+//! state, which shows as D, nor the function in which it sleeps shows that it is frozen
+//! (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst; kernel/freezer.c).
 
 use std::{cell::OnceCell, ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::event::identity::HostPid;
 
-/// Looks it up. For one pass over processes: the mounts are read once.
+/// Checks processes. Used for one pass, so that mounts are read only once.
 pub(super) struct V1Freezer<'a> {
     procfs: &'a Procfs,
     mounts: OnceCell<Vec<CgroupMount>>,
@@ -24,7 +24,7 @@ impl<'a> V1Freezer<'a> {
         Self { procfs, mounts: OnceCell::new() }
     }
 
-    /// Whether the process is in a frozen cgroup; `false` where that is not seen.
+    /// Whether the process is in a frozen cgroup; `false` if unknown.
     pub(super) fn has_frozen(&self, pid: HostPid) -> bool {
         let Ok(text) = read(&self.procfs.path(pid, "cgroup")) else { return false };
         let Some(path) = path(&text) else { return false };
@@ -33,7 +33,7 @@ impl<'a> V1Freezer<'a> {
         else {
             return false;
         };
-        // It is the state of the cgroup with those around it.
+        // This state includes the enclosing cgroups.
         let state = read(&mount.folder.join(OsStr::from_bytes(rest)).join("freezer.state"));
         state.is_ok_and(|state| state.trim_ascii_end() == b"FROZEN")
     }
@@ -50,7 +50,7 @@ fn lists_freezer(list: &[u8]) -> bool {
     list.split(|&byte| byte == b',').any(|name| name == b"freezer")
 }
 
-/// The path of the cgroup that can freeze the process: "7:freezer:/a" of a /proc/PID/cgroup.
+/// The path of the cgroup that can freeze the process: "7:freezer:/a" in a /proc/PID/cgroup.
 fn path(text: &[u8]) -> Option<&[u8]> {
     text.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
@@ -66,13 +66,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_of_the_cgroup_of_the_freezer_tells() {
+    fn the_freezer_cgroup_shows_whether_a_process_is_frozen() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let device = fs::metadata(root.path()).expect("a folder").dev();
+        let device = fs::metadata(root.path()).expect("read metadata").dev();
         let put = |file: &str, text: &str| {
             let path = root.path().join(file);
-            fs::create_dir_all(path.parent().expect("it is in the root")).expect("a folder");
-            fs::write(path, text).expect("a file");
+            fs::create_dir_all(path.parent().expect("a parent directory")).expect("create a directory");
+            fs::write(path, text).expect("write a file");
         };
         let line = |name: &str, options: &str| {
             let (major, minor) = (libc::major(device), libc::minor(device));

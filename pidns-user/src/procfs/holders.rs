@@ -1,4 +1,5 @@
-//! What keeps namespaces alive besides their processes: open files, children to come, mounts, and namespaces within.
+//! Finds what keeps namespaces alive besides their processes: open files, pid_for_children, mounts, and nested
+//! namespaces.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,13 +12,13 @@ use rustix::io::Errno;
 
 use super::{
     Procfs, is_gone,
+    kernel_holders::{KernelHolders, fd_of},
+    mount_paths::{MountPoint, MountTree},
     mountinfo::{self, namespace_of, unescape},
     nsfs,
     parse::{inum_of, may_trace},
     proc_mounts::{ProcMounts, Resolved, device_of},
-    reach::{MountPlace, Reach},
     read,
-    ties::{Ties, fd_of},
 };
 use crate::{
     event::identity::{HostPid, NsInum},
@@ -25,45 +26,50 @@ use crate::{
     text::Name,
 };
 
-/// Most roots of processes of one mount namespace whose mounts are read.
-const MOST_ROOTS: usize = 8;
-/// Most threads of a process that are asked where their children go.
-const MOST_THREADS: usize = 64;
+/// Limit for roots whose mounts are read in one mount namespace.
+const MAX_ROOTS: usize = 8;
+/// Limit for threads of a process whose pid_for_children is read.
+const MAX_THREADS: usize = 64;
 
-/// What was seen of mounts.
+/// The mounts that were read.
 #[derive(Default)]
 struct Mounts {
-    /// Each mount namespace with the roots that processes there have: who has changed it sees no mounts outside of it. Of one
-    /// that may not be read nothing is known.
+    /// The mount namespaces that were read, each with the roots of its processes, because a process with another root
+    /// does not see mounts outside it. The root is `None` if it cannot be read.
     looked_at: BTreeMap<u32, Vec<Option<PathBuf>>>,
-    /// Mounts by their number, as two roots may show one.
+    /// Ids of mounts, because two roots may show the same mount.
     seen: HashSet<u32>,
     procs: ProcMounts,
-    /// How many mounted namespaces were not opened, as the way there leads through a file system whose server may not answer.
+    /// Number of mounted namespaces that were not opened, because a file system's server may not answer.
     behind_server: u64,
 }
 
 impl Mounts {
-    /// Whether the mounts that a process with this root sees are still to be read.
+    /// Whether the mounts seen from this root have not been read yet.
     fn are_new(&self, mount_ns: u32, root: &Option<PathBuf>) -> bool {
-        self.looked_at.get(&mount_ns).is_none_or(|roots| roots.len() < MOST_ROOTS && !roots.contains(root))
+        self.looked_at.get(&mount_ns).is_none_or(|roots| roots.len() < MAX_ROOTS && !roots.contains(root))
     }
 }
 
 impl Procfs {
-    /// Adds to the snapshot what holds namespaces, and those that exist by that alone. What this process itself holds
-    /// it has from who started it. Of the processes in `ties` only the mounts are read here, of those with one root once.
-    /// `between` is called after each process that was read.
-    pub fn add_holders(&self, snapshot: &mut Snapshot, mut ties: Ties, between: &mut dyn FnMut()) {
+    /// Adds the holders of namespaces to the snapshot, and the namespaces that exist only because of them. Holders of
+    /// this process itself are omitted: it got them from its parent. For processes in `from_kernel` only mounts are
+    /// read here, once per root. Calls `between` after each process.
+    pub fn add_holders(
+        &self,
+        snapshot: &mut Snapshot,
+        mut from_kernel: KernelHolders,
+        between: &mut dyn FnMut(),
+    ) {
         let own = fs::read_link(self.root.join("self")).ok();
         let own = own.and_then(|link| link.to_str()?.parse().ok()).map(HostPid);
-        // What the kernel lists and this /proc does not show has not ended.
+        // If the kernel lists a process and this /proc does not, the process has not ended.
         let is_hidden = snapshot.source == SnapshotSource::Iterator && self.hides_processes();
         let is_denied = |error: &io::Error| is_hidden || !is_gone(error);
         let mut mounts = Mounts::default();
-        let mut kept = std::mem::take(&mut ties.kept);
+        let mut kept = std::mem::take(&mut from_kernel.kept);
         let namespaces = &mut snapshot.namespaces;
-        ties.describe(self, namespaces);
+        from_kernel.describe(self, namespaces);
         let mut roots = HashSet::new();
         let mut add = |inum, holder, open: &mut dyn FnMut() -> Option<OwnedFd>| {
             if namespaces.get(&inum).is_none_or(|ns| ns.user_ns.is_none()) {
@@ -75,10 +81,10 @@ impl Procfs {
             between();
             let SnapshotProcess { pid, comm, ns, .. } = process;
             if process.is_zombie() || Some(*pid) == own {
-                // A zombie has let go of all.
+                // A zombie has released everything.
                 continue;
             }
-            if let Some((tid, root)) = ties.root_of(*pid) {
+            if let Some((tid, root)) = from_kernel.root_of(*pid) {
                 let alive = if tid == pid.0 { String::new() } else { format!("task/{tid}/") };
                 if !roots.contains(&root) {
                     match self.mounts(*pid, &alive, &mut mounts, &mut add) {
@@ -90,14 +96,14 @@ impl Procfs {
                 continue;
             }
             let threads = self.threads(process);
-            // A first thread that has ended has let go of all, which the others still have.
+            // A first thread that has ended has released everything, but the other threads may still have it.
             let has_ended = matches!(process.state, Some('Z' | 'X'));
             let alive = threads.first().filter(|_| has_ended).map(|tid| format!("task/{tid}/"));
             let alive = alive.unwrap_or_default();
             let mut denied = false;
             let mut going_to = Vec::new();
             let others =
-                threads.iter().take(MOST_THREADS).map(|tid| format!("task/{tid}/ns/pid_for_children"));
+                threads.iter().take(MAX_THREADS).map(|tid| format!("task/{tid}/ns/pid_for_children"));
             for link in [format!("{alive}ns/pid_for_children")].into_iter().chain(others) {
                 match self.link(*pid, &link) {
                     Ok(Some(inum)) if Some(inum) != *ns && !going_to.contains(&inum) => {
@@ -129,7 +135,8 @@ impl Procfs {
         snapshot.unread.behind_server = mounts.behind_server;
         let Resolved { holding, left_out, unnamed } = self.resolve(mounts.procs, snapshot);
         snapshot.unnamed = unnamed;
-        // One that shows what is outside of this PID namespace, as with the host's /proc in a container, is left out with that.
+        // A proc can show a namespace outside this PID namespace, such as the host's /proc in a container. It is
+        // omitted like that namespace.
         let seen = holding.into_iter().filter(|(inum, _)| snapshot.namespaces.contains_key(inum));
         seen.for_each(|(inum, mount)| kept.add(inum, Holder::ProcMount(mount)));
         let seen = left_out.into_iter().filter(|(inum, _)| snapshot.namespaces.contains_key(inum));
@@ -139,18 +146,18 @@ impl Procfs {
         kept.put_into(snapshot);
     }
 
-    /// The threads of a process but the first one; none where it has but one.
+    /// The threads of a process except its first; empty if it has no others.
     fn threads(&self, process: &SnapshotProcess) -> Vec<u32> {
         if process.threads.is_none_or(|threads| threads < 2) {
             return Vec::new();
         }
         let threads = fs::read_dir(self.path(process.pid, "task")).into_iter().flatten().flatten();
         let threads = threads.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        threads.filter(|&tid| tid != process.pid.0).take(MOST_THREADS).collect()
+        threads.filter(|&tid| tid != process.pid.0).take(MAX_THREADS).collect()
     }
 
-    /// Adds the PID namespaces and procs that are mounted where this process is, unless another one has added them.
-    /// `alive` leads to a thread that has not ended.
+    /// Adds the PID namespaces and procs that are mounted in this process's mount namespace, unless another process has
+    /// already added them. `alive` is the path to a thread that has not ended.
     fn mounts(
         &self,
         pid: HostPid,
@@ -162,7 +169,7 @@ impl Procfs {
             return Ok(());
         };
         let root = self.path(pid, &format!("{alive}root"));
-        // Its path in its mount namespace. The link is not followed: that may wait for a server.
+        // This is its path in its mount namespace. Do not follow the link: that may wait for a server.
         let identity = fs::read_link(&root).ok();
         if !mounts.are_new(mount_ns, &identity) {
             return Ok(());
@@ -175,8 +182,8 @@ impl Procfs {
             if (inum.is_none() && mount.kind != b"proc") || !mounts.seen.insert(mount.id) {
                 continue;
             }
-            let way = reach.get_or_insert_with(|| Reach::new(&text)).way_to(&mount);
-            let place = MountPlace::new(&root, &mount, way);
+            let kind = reach.get_or_insert_with(|| MountTree::new(&text)).path_kind(&mount);
+            let place = MountPoint::new(&root, &mount, kind);
             if let Some(inum) = inum {
                 let path = unescape(mount.place);
                 let holder = Holder::Mount { path: Name::from(&path[..]), mount_ns, pid };
@@ -194,27 +201,27 @@ impl Procfs {
         Ok(())
     }
 
-    /// The namespaces that mounted procs show.
+    /// Finds the namespaces that mounted procs show.
     fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> Resolved {
-        // What this /proc shows is known without reading its PID 1, which may be unreadable.
+        // The namespace of this /proc is known without reading its PID 1, which may be unreadable.
         let outermost = snapshot.processes.iter().filter(|process| process.level() == Some(0));
         let own = device_of(&self.root).zip(outermost.flat_map(|process| process.ns).next());
         let status = fs::read(self.root.join("self/status")).unwrap_or_default();
         procs.resolve(own, may_trace(&status))
     }
 
-    /// The descriptors that are PID namespaces, and whether these are all.
+    /// The descriptors of PID namespaces, and whether all descriptors could be read.
     fn files(&self, pid: HostPid, alive: &str) -> io::Result<(Vec<(u32, NsInum)>, bool)> {
         let (mut files, mut all) = (Vec::new(), true);
         for entry in fs::read_dir(self.path(pid, &format!("{alive}fd")))? {
-            // It may end meanwhile.
+            // The process may end meanwhile.
             let Ok(entry) = entry else { break };
             let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             match fs::read_link(entry.path()) {
                 Ok(link) => {
                     files.extend(inum_of(link.as_os_str().as_bytes()).map(|inum| (fd, inum)));
                 }
-                // Closed meanwhile; or a file whose path is longer than a page, and so no namespace.
+                // It was closed meanwhile, or its path is longer than a page and so not a namespace.
                 Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::ENAMETOOLONG) => {}
                 Err(_) => all = false,
             }

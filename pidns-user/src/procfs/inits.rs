@@ -1,4 +1,4 @@
-//! The processes of other namespaces, alone: less to read than everything.
+//! Reads only the processes of selected namespaces, which is less than everything.
 
 use std::{fs, os::unix::ffi::OsStrExt as _};
 
@@ -7,7 +7,7 @@ use crate::event::identity::NsInum;
 use crate::event::snapshot::SnapshotProcess;
 
 impl Procfs {
-    /// The processes of the namespace of this /proc.
+    /// The processes in the namespace of this /proc.
     pub fn own_members(&self) -> Vec<SnapshotProcess> {
         let own = fs::read_link(self.root.join("self/ns/pid")).ok();
         let own = own.and_then(|link| inum_of(link.as_os_str().as_bytes()));
@@ -17,15 +17,15 @@ impl Procfs {
         own.filter_map(|pid| self.process(pid, &mut cgroups)).collect()
     }
 
-    /// The processes of the namespaces below that of this /proc, each with its namespace's inode number. What may not be read,
-    /// or is gone by then, is left out.
+    /// The processes in namespaces below that of this /proc, each with its namespace's inode number. Processes that
+    /// cannot be read, or are gone, are omitted.
     pub fn members(&self) -> Vec<(NsInum, SnapshotProcess)> {
         let own = fs::read_link(self.root.join("self/ns/pid")).ok();
         let own = own.and_then(|link| inum_of(link.as_os_str().as_bytes()));
         let mut cgroups = CgroupIds::new(self);
         let mut members = Vec::new();
         for pid in self.pids().unwrap_or_default() {
-            // Most processes are in the same namespace as this one: of these the link is all that is read.
+            // Most processes are in the same namespace as this one. Of these, only the link is read.
             let Ok(Some(inum)) = self.link(pid, "ns/pid") else { continue };
             if Some(inum) == own {
                 continue;

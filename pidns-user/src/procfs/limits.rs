@@ -1,13 +1,15 @@
-//! Which limit bounds how many tasks a process and its children can have, and how much of it is used.
+//! Finds the limit for the number of tasks that a process and its children can have, and how much of it is used.
 //!
-//! Tasks are what the limits count: threads and zombies too. Three limits apply to every process:
-//! - `pids.max` of its cgroup and of each one above it (Documentation/admin-guide/cgroup-v2.rst, "PID"; kernel/cgroup/pids.c).
-//! - `kernel.pid_max`. A task has a PID at each level, so that the host's bounds all namespaces. Since Linux 6.14 a namespace
-//!   has one of its own too. /proc/sys/kernel/pid_max shows that of the reader's namespace, and those of others are in no file:
-//!   the caller adds what it has from the kernel (`pid_namespace.pid_max`) with [`Limit::tighter`].
+//! Limits count tasks, which include threads and zombies. Three limits apply to every process:
+//! - `pids.max` of its cgroup and of each cgroup above (Documentation/admin-guide/cgroup-v2.rst, "PID";
+//!   kernel/cgroup/pids.c).
+//! - `kernel.pid_max`. A task has a PID at each level, so the host's limit applies to all namespaces. Since Linux 6.14,
+//!   each namespace also has its own. /proc/sys/kernel/pid_max shows only the limit of the reader's namespace;
+//!   snapshots have the others.
 //! - `kernel.threads-max` (kernel/fork.c).
 //!
-//! What a user namespace allows (`user.max_pid_namespaces`) is not here: its limit is in a file, how much of it is used is not.
+//! The limit of a user namespace (`user.max_pid_namespaces`) is not included: a file shows the limit, but none shows
+//! how much is used.
 
 use std::{
     collections::HashMap,
@@ -27,20 +29,21 @@ use super::{
 };
 use crate::{event::identity::HostPid, text::Name};
 
-/// Most cgroups of a path that are read, from the outermost on: a user may make 2,000 in each other (PATH_MAX), and each costs
-/// 10 µs.
+/// Number of cgroups of a path that are read, from the outermost on. A user may nest 2,000 (PATH_MAX), and reading one
+/// takes 10 µs.
 const DEEPEST: usize = 64;
 
-/// Most bytes of a file that holds one number, or one line of them.
+/// Largest size of a file with one number, or one line of numbers, in bytes.
 const LONGEST_LINE: u64 = 4 << 10;
 
-/// Most bytes of /proc/PID/cgroup: a line a hierarchy, of which there are 16 at most, and each path has up to 4 KiB.
+/// Largest size of /proc/PID/cgroup in bytes. It has one line for each of at most 16 hierarchies, with paths up to 4
+/// KiB.
 const LONGEST_LIST: u64 = 256 << 10;
 
-/// Most bytes of mountinfo: more than 100,000 mounts, which is what `fs.mount-max` allows.
+/// Largest size of mountinfo in bytes. It suffices for more than the 100,000 mounts that `fs.mount-max` allows.
 const LONGEST_MOUNTINFO: u64 = 64 << 20;
 
-/// Which limit it is.
+/// The kind of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKind {
     /// `pids.max` of a cgroup.
@@ -52,10 +55,10 @@ pub enum LimitKind {
 }
 
 impl LimitKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::PidsCgroup, Self::PidMax, Self::ThreadsMax];
 
-    /// What metrics and JSON call it.
+    /// The name in metrics and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::PidsCgroup => "pids_cgroup",
@@ -65,56 +68,57 @@ impl LimitKind {
     }
 }
 
-/// A limit, and how much of it is used.
+/// A limit, with its current use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Which one.
+    /// The kind of limit.
     pub kind: LimitKind,
-    /// Tasks that count against it. Of `kernel.pid_max` that is the least there are: a PID stays taken while it is a session's or
-    /// a group's, too.
+    /// Number of tasks that count against it. For `kernel.pid_max` this is a lower bound: a PID also stays in use while
+    /// a session or group has it.
     pub current: u64,
-    /// Most tasks that it allows. (`kernel.pid_max` itself is no PID, and of those below 300 none is given out twice.)
+    /// Largest number of tasks. (`kernel.pid_max` itself is not a valid PID, and PIDs below 300 are not reused.)
     pub limit: u64,
-    /// The cgroup that it is set on, as a path of its hierarchy. Untrusted bytes: who may make a cgroup chooses its name.
+    /// The cgroup that has the limit, as a path in its hierarchy. The bytes are untrusted: whoever may create a cgroup
+    /// chooses its name.
     pub cgroup: Option<Name>,
 }
 
 impl Limit {
-    /// Tasks that it still allows; 0 where it was lowered below what is there.
+    /// Number of tasks that it still allows. It is 0 if the limit was set below the current use.
     pub fn room(&self) -> u64 {
         self.limit.saturating_sub(self.current)
     }
 
-    /// The one of the two that leaves less room; `other` where they leave the same.
+    /// Returns the limit with less room; `other` if both have the same.
     pub fn tighter(self, other: Self) -> Self {
         if self.room() < other.room() { self } else { other }
     }
 }
 
-/// Why limits are not known.
+/// An error while reading limits.
 #[derive(Debug, thiserror::Error)]
 #[error("read {}: {error}", path.display())]
 pub struct LimitError {
-    /// The file that could not be read.
+    /// The unreadable file.
     pub path: PathBuf,
-    /// What came back.
+    /// The error.
     pub error: io::Error,
 }
 
-/// Reads limits. For one pass over many processes: what they have in common is read once, and is as old as the reader.
+/// Reads limits, for one pass over many processes. Common values are read once, and are as old as the reader.
 pub struct LimitReader<'a> {
     procfs: &'a Procfs,
-    /// Those that all processes have in common.
+    /// Limits that apply to all processes.
     machine: Vec<Limit>,
-    /// Where the pids controller is, of the first cgroup version and of the second. Those of a version are the outermost first.
+    /// Mounts with the pids controller, for cgroup version 1 and 2. The outermost come first.
     mounts: [Vec<CgroupMount>; 2],
-    /// What is set on cgroups, by path.
+    /// Limits of cgroups, by path.
     known: HashMap<Vec<u8>, Option<Limit>>,
     unread: u64,
 }
 
 impl<'a> LimitReader<'a> {
-    /// Reads what all processes have in common, and where cgroups are mounted.
+    /// Reads the limits that apply to all processes, and finds the mounts of cgroups.
     pub fn new(procfs: &'a Procfs) -> Result<Self, LimitError> {
         let mountinfo = procfs.limit_file("self/mountinfo", LONGEST_MOUNTINFO)?.unwrap_or_default();
         let find = |is_wanted: fn(&Mount<'_>) -> bool| {
@@ -131,37 +135,44 @@ impl<'a> LimitReader<'a> {
         Ok(Self { procfs, machine: machine(procfs)?, mounts, known: HashMap::new(), unread: 0 })
     }
 
-    /// The limit that leaves this process the least room; `None` where the process is gone.
+    /// Returns the limit that leaves this process the least room; `None` if the process is gone.
     ///
-    /// Of its cgroups those count that the reader's cgroup namespace and mounts show, and of these the outermost 64.
+    /// Only cgroups that the reader's cgroup namespace and mounts show count, and of these only the outermost 64.
     ///
     /// # Errors
-    /// /proc/PID/cgroup may not be read. A cgroup whose files may not be read is counted in [`LimitReader::unread`].
+    /// /proc/PID/cgroup cannot be read. If only the files of a cgroup cannot be read, [`LimitReader::unread`] counts
+    /// it.
     pub fn tightest(&mut self, pid: HostPid) -> Result<Option<Limit>, LimitError> {
         let file = format!("{pid}/cgroup");
         let cgroups = match self.procfs.limit_file(&file, LONGEST_LIST)? {
             Some(text) => self.cgroups(&text),
-            // A kernel without cgroups has no such file.
+            // A kernel without cgroups does not have this file.
             None if self.procfs.path(pid, "stat").exists() => Vec::new(),
             None => return Ok(None),
         };
-        // Of two that leave the same room the later one.
+        // If two leave the same room, take the later one.
         Ok(self.machine.iter().cloned().chain(cgroups).reduce(Limit::tighter))
     }
 
-    /// All limits that apply to this process, from the machine's own to that of its innermost cgroup; none where it is gone.
+    /// All limits that apply to this process, from the machine's to that of its innermost cgroup. Empty if the process
+    /// is gone.
     ///
     /// # Errors
-    /// As of [`LimitReader::tightest`].
+    /// Like [`LimitReader::tightest`].
     pub fn chain(&mut self, pid: HostPid) -> Result<Vec<Limit>, LimitError> {
         let Some(text) = self.procfs.limit_file(&format!("{pid}/cgroup"), LONGEST_LIST)? else {
             return Ok(Vec::new());
         };
-        Ok([self.machine.clone(), self.cgroups(&text)].concat())
+        Ok(self.chain_in(&text))
     }
 
-    /// The path of the cgroup with this number (inode number of its folder) which counts the tasks of this process, or is above the one
-    /// that does. `None` where the process is gone, or no mount shows it.
+    /// All limits that apply to a process in these cgroups, which are the contents of its /proc/PID/cgroup.
+    pub fn chain_in(&mut self, cgroups: &[u8]) -> Vec<Limit> {
+        [self.machine.clone(), self.cgroups(cgroups)].concat()
+    }
+
+    /// The path of the cgroup with this inode number, if it counts the tasks of this process, directly or from above.
+    /// `None` if the process is gone, or no mount shows the cgroup.
     pub fn pids_cgroup(&self, pid: HostPid, number: u64) -> Option<Name> {
         let text = self.procfs.limit_file(&format!("{pid}/cgroup"), LONGEST_LIST).ok()??;
         let (version, path) = pids_path(&text)?;
@@ -174,9 +185,9 @@ impl<'a> LimitReader<'a> {
         Some(Name::from(up_to(path, rest, end)))
     }
 
-    /// The path of the cgroup with this number, of the hierarchies that count tasks: by the number alone where the kernel opens a
-    /// folder by that (CAP_DAC_READ_SEARCH), else by searching so many folders at most. `None` where the cgroup is gone, no
-    /// mount shows it, or it is not among those.
+    /// The path of the cgroup with this number, in the hierarchies that count tasks. If the kernel can open directories
+    /// by number (CAP_DAC_READ_SEARCH), the number suffices. Otherwise at most `most_folders` directories are searched.
+    /// `None` if the cgroup is gone, no mount shows it, or the search did not reach it.
     pub fn cgroup_of_number(&self, number: u64, most_folders: usize) -> Option<Name> {
         let shown = || self.mounts.iter().flatten();
         let path = |mount: &CgroupMount, folder: &Path| {
@@ -197,12 +208,13 @@ impl<'a> LimitReader<'a> {
         shown().find_map(|mount| path(mount, &numbered::find(&mount.folder, number, most_folders)?))
     }
 
-    /// How often a cgroup's limit was not known: its files may not be read, no mount shows it, or it is too far within others.
+    /// Number of times that a cgroup's limit was unknown: its files cannot be read, no mount shows it, or it is nested
+    /// too deeply.
     pub fn unread(&self) -> u64 {
         self.unread
     }
 
-    /// The limits of the cgroups that a /proc/PID/cgroup leads to, the outermost first.
+    /// Limits of the cgroups in a /proc/PID/cgroup, the outermost first.
     fn cgroups(&mut self, text: &[u8]) -> Vec<Limit> {
         let Some((version, path)) = pids_path(text) else { return Vec::new() };
         let mut shown = self.mounts[version].iter();
@@ -235,13 +247,14 @@ impl<'a> LimitReader<'a> {
     }
 }
 
-/// Where the paths of a cgroup below its mount and of each one above it end, from the mount's own on, which is empty.
+/// The ends of all prefixes of a path below a mount: first that of the mount itself, which is empty, then one for each
+/// cgroup.
 fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
     let inner = (1..=path.len()).filter(|&end| path.get(end).is_none_or(|&byte| byte == b'/'));
     std::iter::once(0).chain(inner)
 }
 
-/// The part of a path up to one of the [`ends`] of its rest.
+/// The part of a path up to one of the [`ends`] of `rest`.
 fn up_to<'a>(path: &'a [u8], rest: &[u8], end: usize) -> &'a [u8] {
     match &path[..path.len() - rest.len() + end] {
         [path @ .., b'/'] if !path.is_empty() => path,
@@ -249,7 +262,7 @@ fn up_to<'a>(path: &'a [u8], rest: &[u8], end: usize) -> &'a [u8] {
     }
 }
 
-/// The path of the cgroup that counts the tasks of a process, and the version of its hierarchy: 0 for the first, 1 for the second.
+/// The version of the hierarchy that counts a process's tasks (0 for v1, 1 for v2), and the path of its cgroup there.
 fn pids_path(text: &[u8]) -> Option<(usize, &[u8])> {
     let lines = || {
         text.split(|&byte| byte == b'\n').filter_map(|line| {
@@ -257,13 +270,13 @@ fn pids_path(text: &[u8]) -> Option<(usize, &[u8])> {
             Some((fields.next()?, fields.next()?))
         })
     };
-    // A controller is in one hierarchy, and if that is one of the first version the second does without it.
+    // A controller is in only one hierarchy. If that is v1, v2 does not have it.
     let first = lines().find(|(list, _)| list.split(|&byte| byte == b',').any(|name| name == b"pids"));
     let unified = || Some((1, lines().find(|(list, _)| list.is_empty())?.1));
     first.map(|(_, path)| (0, path)).or_else(unified)
 }
 
-/// The limit that is set on the cgroup in this folder. None has the root, who has `max`, and where the controller is not on.
+/// The limit of the cgroup in this directory. `None` for the root, for `max`, and if the controller is off.
 fn of_cgroup(folder: &Path, path: &[u8]) -> io::Result<Option<Limit>> {
     let Some(limit) = read(&folder.join("pids.max"), LONGEST_LINE)? else { return Ok(None) };
     if limit.trim_ascii() == b"max" {
@@ -275,12 +288,12 @@ fn of_cgroup(folder: &Path, path: &[u8]) -> io::Result<Option<Limit>> {
     Ok(Some(Limit { kind: LimitKind::PidsCgroup, current, limit, cgroup: Some(Name::from(path)) }))
 }
 
-/// `kernel.threads-max` and `kernel.pid_max`, as far as they are there.
+/// `kernel.threads-max` and `kernel.pid_max`, if they exist.
 fn machine(procfs: &Procfs) -> Result<Vec<Limit>, LimitError> {
     let file = "loadavg";
     let Some(loadavg) = procfs.limit_file(file, LONGEST_LINE)? else { return Ok(Vec::new()) };
     let Some(current) = tasks(&loadavg) else {
-        let error = io::Error::new(io::ErrorKind::InvalidData, "it has no number of tasks");
+        let error = io::Error::new(io::ErrorKind::InvalidData, "it does not contain the number of tasks");
         return Err(LimitError { path: procfs.root.join(file), error });
     };
     let mut found = Vec::new();
@@ -289,7 +302,7 @@ fn machine(procfs: &Procfs) -> Result<Vec<Limit>, LimitError> {
     {
         let Some(text) = procfs.limit_file(file, LONGEST_LINE)? else { continue };
         let Some(limit) = number(&text) else {
-            let error = io::Error::new(io::ErrorKind::InvalidData, "it holds no number");
+            let error = io::Error::new(io::ErrorKind::InvalidData, "it does not contain a number");
             return Err(LimitError { path: procfs.root.join(file), error });
         };
         found.push(Limit { kind, current, limit, cgroup: None });
@@ -297,7 +310,8 @@ fn machine(procfs: &Procfs) -> Result<Vec<Limit>, LimitError> {
     Ok(found)
 }
 
-/// The tasks of the machine: 99 of `0.25 0.33 2.00 3/99 30145` (proc_loadavg(5); `nr_threads`, which counts zombies too).
+/// The number of tasks of the machine: 99 in `0.25 0.33 2.00 3/99 30145` (proc_loadavg(5); `nr_threads`, which includes
+/// zombies).
 fn tasks(loadavg: &[u8]) -> Option<u64> {
     let field = loadavg.split(|&byte| byte == b' ').nth(3)?;
     let at = field.iter().position(|&byte| byte == b'/')?;
@@ -308,7 +322,7 @@ fn number(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
-/// All of a file of up to this many bytes; `None` where there is none, or what it is about is gone.
+/// Reads a whole file up to this size; `None` if the file or its object is gone.
 fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let read = || {
         let mut text = Vec::new();
@@ -327,7 +341,7 @@ fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 impl Procfs {
-    /// The tasks of the machine; `None` where /proc/loadavg has no number.
+    /// The number of tasks of the machine; `None` if /proc/loadavg does not contain it.
     pub fn tasks(&self) -> Option<u64> {
         tasks(&self.limit_file("loadavg", LONGEST_LINE).ok()??)
     }

@@ -1,8 +1,7 @@
-//! Readers of /proc, under a root that a test can replace. A process that vanishes while it is read was never there; what
-//! may not be read is counted.
+//! Reads /proc, or another root in tests. A process that vanishes meanwhile is gone. Unreadable objects are counted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Display,
     fs::{self, File},
     io::{self, Read as _},
@@ -11,36 +10,40 @@ use std::{
 };
 
 use crate::{
-    event::identity::{BootNs, HostPid, NsInum},
+    event::Process,
+    event::identity::{BootNs, HostPid, NsInum, ProcessKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     text::Name,
 };
 
+pub mod activity;
 mod arguments;
+mod bounded_holders;
 mod cgroup;
-pub mod doing;
+mod cgroup_texts;
 mod freezer;
 mod holders;
 mod inits;
-mod kept;
+pub mod kernel_holders;
 pub mod limits;
+mod mount_paths;
 mod mountinfo;
 pub(crate) mod nsfs;
 mod numbered;
 mod parse;
 mod proc_mounts;
-mod reach;
 mod still;
 pub mod threads;
-pub mod ties;
 
 use cgroup::CgroupIds;
+pub use cgroup_texts::CgroupTexts;
+use cgroup_texts::has_left;
+pub(crate) use mount_paths::is_without_server;
 use mountinfo::hides_processes_at;
 use parse::{Stat, Status, inode_of, line, may_trace, number, parse_stat, parse_status};
 use proc_mounts::device_of;
-pub(crate) use reach::is_without_server;
 
-/// A /proc.
+/// A proc file system.
 #[derive(Clone, Debug)]
 pub struct Procfs {
     root: PathBuf,
@@ -53,15 +56,15 @@ impl Default for Procfs {
 }
 
 impl Procfs {
-    /// The one that is mounted there.
+    /// The proc file system at this path.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Whether there is one: a folder that nothing is mounted at has the form of a /proc without processes.
+    /// Checks that it is mounted: without a mount, an empty directory looks like a /proc without processes.
     ///
     /// # Errors
-    /// There is none.
+    /// No proc file system is mounted there.
     pub fn check(&self) -> io::Result<()> {
         match device_of(&self.root) {
             Some(_) => Ok(()),
@@ -75,7 +78,7 @@ impl Procfs {
         }
     }
 
-    /// Its processes and their namespaces. `between` is called after each process that was read: a snapshot can take seconds.
+    /// Reads all processes and their namespaces. Calls `between` after each process, because this can take seconds.
     pub fn snapshot(&self, boot_ns: BootNs, between: &mut dyn FnMut()) -> io::Result<Snapshot> {
         let mut snapshot = Snapshot::empty(SnapshotSource::Proc, boot_ns);
         self.add_left_out(&mut snapshot, between)?;
@@ -83,13 +86,19 @@ impl Procfs {
         Ok(snapshot)
     }
 
-    /// Adds the processes that are not in it, and their namespaces. The task iterator leaves some out: kernels have been met
-    /// that keep the machine's PID 1 from BPF programs. (And with them who was forked meanwhile.)
+    /// Adds processes that the snapshot lacks, and their namespaces. Some kernels hide the machine's PID 1 from BPF
+    /// programs, so the task iterator omits it. (If the number of tasks shows that processes are missing, this also
+    /// adds those that were forked meanwhile.)
     pub fn add_left_out(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) -> io::Result<()> {
         let Snapshot { processes, namespaces, unread, .. } = snapshot;
-        let known: BTreeSet<HostPid> = processes.iter().map(|process| process.pid).collect();
+        let known: HashSet<HostPid> = processes.iter().map(|process| process.pid).collect();
+        let listed = match self.left_out_by_number(processes) {
+            Some(pids) => pids,
+            // This takes longer than the task iterator: the kernel makes an inode for each process.
+            None => self.pids()?,
+        };
         let mut cgroups = CgroupIds::new(self);
-        for pid in self.pids()?.into_iter().filter(|pid| !known.contains(pid)) {
+        for pid in listed.into_iter().filter(|pid| !known.contains(pid)) {
             between();
             let Some(mut process) = self.process(pid, &mut cgroups) else { continue };
             match self.link(pid, "ns/pid") {
@@ -111,7 +120,7 @@ impl Procfs {
             processes.push(process);
         }
         processes.sort_by_key(|process| process.pid);
-        // A process with a single PID is in the namespace of this /proc, be its link readable or not.
+        // A process with a single PID is in the namespace of this /proc, even if its link is unreadable.
         let outermost =
             processes.iter().filter(|process| process.level() == Some(0)).find_map(|process| process.ns);
         let outermost = outermost.or_else(|| Some(namespaces.values().find(|ns| ns.level == 0)?.inum));
@@ -134,49 +143,93 @@ impl Procfs {
         Ok(())
     }
 
-    /// Adds the paths of cgroups. `sets` are processes and what stands for the cgroups that they are in: of those with the same
-    /// number one file is read. `between` is called after each.
-    pub fn add_cgroups(&self, snapshot: &mut Snapshot, sets: &[(HostPid, u64)], between: &mut dyn FnMut()) {
-        let sets: HashMap<HostPid, u64> = sets.iter().copied().collect();
+    /// The processes that the list lacks, if the machine's number of tasks shows that these are none, or only PID 1.
+    fn left_out_by_number(&self, processes: &[SnapshotProcess]) -> Option<Vec<HostPid>> {
+        const FIRST: HostPid = HostPid(1);
+        let threads = |process: &SnapshotProcess| process.threads.map(u64::from);
+        let mut tasks = processes.iter().map(threads).sum::<Option<u64>>()?;
+        let mut left_out = Vec::new();
+        if processes.iter().all(|process| process.pid != FIRST) {
+            let first = parse_status(&self.text(FIRST, "status").ok()??)?;
+            tasks += u64::from(first.threads?);
+            left_out.push(FIRST);
+        }
+        (tasks == self.tasks()?).then_some(left_out)
+    }
+
+    /// Adds the paths of cgroups. Only one file is read for processes that are in the same cgroups. Calls `between`
+    /// after each file.
+    pub fn add_cgroups(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) {
         let mut known: HashMap<u64, Name> = HashMap::new();
         let mut processes: Vec<&mut SnapshotProcess> =
             snapshot.processes.iter_mut().filter(|process| process.cgroup.is_none()).collect();
-        // The file of a process that is being moved has another path by now. A young one may be: its runtime does that.
+        // A young process may be moved meanwhile by its runtime, and then its file has another path. So read the old
+        // first.
         processes.sort_by_key(|process| process.start_boot_ns);
         for process in processes {
-            let Some(&set) = sets.get(&process.pid) else { continue };
-            if let Some(path) = known.get(&set) {
+            let Some(set) = process.cgroup_set else { continue };
+            let has_left = has_left(process);
+            if let Some(path) = known.get(&set).filter(|_| !has_left) {
                 process.cgroup = Some(path.clone());
                 continue;
             }
             between();
-            // One that has ended meanwhile does not affect the others.
+            // If it has ended meanwhile, another process with this id is read.
             let text = self.text(process.pid, "cgroup").ok().flatten();
             if let Some(path) = text.as_ref().and_then(|text| cgroup::path(text)) {
                 let path = Name::from(path);
                 process.cgroup = Some(path.clone());
-                known.insert(set, path);
+                if !has_left {
+                    known.insert(set, path);
+                }
             }
         }
     }
 
-    /// When a process was started: clock ticks since boot.
+    /// Start of a process in clock ticks since boot.
     pub(crate) fn start_ticks(&self, pid: HostPid) -> Option<u64> {
         Some(parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?.start_ticks)
     }
 
-    /// When a process was started, in clock ticks since boot, and its parent as of [`Self::parent`].
+    /// Whether this process exists. Another process with its PID does not count.
+    pub(crate) fn exists(&self, process: ProcessKey) -> bool {
+        self.start_ticks(process.pid) == Some(process.start.ticks())
+    }
+
+    /// A process without its container; `None` if it is gone or may not be read.
+    pub(crate) fn described(&self, pid: HostPid) -> Option<Process> {
+        let Status { pids, uid, .. } = parse_status(&self.text(pid, "status").ok()??)?;
+        let ns = self.link(pid, "ns/pid").ok()??;
+        let stat = parse_stat(&self.text(pid, "stat").ok()??)?;
+        Some(Process {
+            pid,
+            pids: (!pids.is_empty()).then_some(pids)?,
+            comm: Name::from(&stat.comm[..]),
+            start_boot_ns: BootNs::from_ticks(stat.start_ticks),
+            ppid: HostPid::known(stat.ppid),
+            uid: uid?,
+            ns,
+            container: None,
+        })
+    }
+
+    /// Start of a process in clock ticks since boot, and its parent as in [`Self::parent`].
     pub(crate) fn start_and_parent(&self, pid: HostPid) -> Option<(u64, Option<HostPid>)> {
         let stat = parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?;
         Some((stat.start_ticks, HostPid::known(stat.ppid)))
     }
 
-    /// The parent of a process; `None` where it has none that this /proc shows, or is gone.
+    /// The owner of a process's user namespace; `None` if it cannot be read.
+    pub(crate) fn owner_of_user_namespace(&self, pid: HostPid) -> Option<u32> {
+        nsfs::owner_uid(&nsfs::open(&self.path(pid, "ns/user")).ok()?)
+    }
+
+    /// The parent of a process; `None` if this /proc shows none, or the process is gone.
     pub(crate) fn parent(&self, pid: HostPid) -> Option<HostPid> {
         HostPid::known(parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?.ppid)
     }
 
-    /// A file of a process or a thread.
+    /// The path of a file of a process or a thread.
     fn path(&self, task: impl Display, file: &str) -> PathBuf {
         self.root.join(task.to_string()).join(file)
     }
@@ -189,13 +242,13 @@ impl Procfs {
         Ok(pids)
     }
 
-    /// Whether there may be processes that this /proc does not list.
+    /// Whether this /proc may omit processes.
     fn hides_processes(&self) -> bool {
         let own = |file| fs::read(self.root.join("self").join(file)).unwrap_or_default();
         hides_processes_at(&own("mountinfo"), self.root.as_os_str().as_bytes()) && !may_trace(&own("status"))
     }
 
-    /// The contents of a file of the process; `None` where it may not be read.
+    /// The contents of a file of the process; `None` if it cannot be read.
     fn text(&self, task: impl Display, file: &str) -> Result<Option<Vec<u8>>, Vanished> {
         match read_record(&self.path(task, file)) {
             Ok(text) => Ok(Some(text)),
@@ -204,7 +257,7 @@ impl Procfs {
         }
     }
 
-    /// The process, but for its namespace; `None` where it is gone.
+    /// The process without its namespace; `None` if it is gone.
     fn process(&self, pid: HostPid, cgroups: &mut CgroupIds<'_>) -> Option<SnapshotProcess> {
         let status = match self.text(pid, "status").ok()? {
             Some(text) => parse_status(&text)?,
@@ -212,9 +265,9 @@ impl Procfs {
         };
         let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
-        // Its stat does not cover the threads but the first.
-        // A kernel without cgroups has no such file.
+        // A kernel without cgroups does not have this file.
         let cgroup = self.text(pid, "cgroup").ok().flatten();
+        // stat only shows the first thread, so this is certain only without other threads.
         let is_exiting = stat.as_ref().is_some_and(Stat::is_exiting) && threads == Some(1);
         Some(SnapshotProcess {
             pid,
@@ -234,13 +287,15 @@ impl Procfs {
             subreaper: None,
             cgroup_id: cgroup.as_ref().and_then(|text| cgroups.of(text)),
             cgroup: cgroup.as_ref().and_then(|text| cgroup::path(text)).map(Name::from),
+            cgroup_set: None,
             zombie_since_boot_ns: None,
             last_ran_boot_ns: None,
+            wchan: None,
             container: None,
         })
     }
 
-    /// The process of a thread that traces another one; the thread's own number where it may not be read.
+    /// The process of a tracing thread. If that cannot be read, the thread's own id.
     fn tracer(&self, tid: u32) -> Option<HostPid> {
         match self.text(tid, "status") {
             Ok(Some(status)) => number(line(&status, b"Tgid:")?).map(HostPid),
@@ -249,7 +304,7 @@ impl Procfs {
         }
     }
 
-    /// The PID namespace that a link names; `None` where it names none, or the process is past having one.
+    /// The PID namespace that a link names; `None` if it names none, or the process no longer has one.
     fn link(&self, pid: HostPid, file: &str) -> io::Result<Option<NsInum>> {
         Ok(self.namespace_link(pid, file, "pid:[")?.map(NsInum))
     }
@@ -257,14 +312,14 @@ impl Procfs {
     fn namespace_link(&self, pid: HostPid, file: &str, kind: &str) -> io::Result<Option<u32>> {
         match fs::read_link(self.path(pid, file)) {
             Ok(link) => Ok(inode_of(link.as_os_str().as_bytes(), kind.as_bytes())),
-            // A zombie's children go nowhere; and a namespace without an init yet is not shown.
+            // A zombie has no pid_for_children, and a namespace without an init is not shown yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.path(pid, "").exists() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Adds the facts of this namespace's file about it and those above it; `None` where it cannot be opened. `level` stands
-    /// where the file has no level.
+    /// Adds facts from this namespace's file: about the namespace and those above it. Without a file, only `inum` and
+    /// `level` are known.
     fn describe(
         &self,
         file: Option<OwnedFd>,
@@ -277,7 +332,7 @@ impl Procfs {
         while let Some(fd) = next {
             let Some(found) = nsfs::inum(&fd).map(NsInum) else { break };
             if chain.is_empty() && found != inum {
-                // The process is another one by now.
+                // Another process has the PID by now.
                 break;
             }
             next = nsfs::parent(&fd);
@@ -294,7 +349,7 @@ impl Procfs {
             namespaces.entry(inum).or_insert_with(|| SnapshotNamespace::bare(inum, level));
             return;
         }
-        // One whose owner may not be read has no readable parent either, and its level is not known by that.
+        // If the owner cannot be read, the parent cannot be read either, and the chain does not show the level.
         let is_alone = chain.len() == 1 && chain[0].user_ns.is_none();
         let parents: Vec<Option<NsInum>> =
             chain.iter().skip(1).map(|ns| Some(ns.inum)).chain([None]).collect();
@@ -303,7 +358,7 @@ impl Procfs {
             ns.parent = parent;
             ns.level = if is_alone { level } else { depth };
             match namespaces.get_mut(&ns.inum) {
-                // Known by its number alone.
+                // So far, only its number was known.
                 Some(known) if known.user_ns.is_none() => {
                     ns.born_boot_ns = known.born_boot_ns;
                     *known = ns;
@@ -315,7 +370,7 @@ impl Procfs {
     }
 }
 
-/// Bytes of memory that this process has taken (`VmRSS`); `None` where that cannot be read.
+/// Memory of this process in bytes (`VmRSS`); `None` if unreadable.
 pub(crate) fn own_memory() -> Option<u64> {
     // proc_pid_statm(5): the second number, in pages.
     let text = fs::read_to_string("/proc/self/statm").ok()?;
@@ -323,18 +378,19 @@ pub(crate) fn own_memory() -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// All of a file of /proc. [`fs::read`] asks for its size, which is 0, and begins with 32 bytes, and 32 more: eight calls
-/// for a status, of which two are needed.
+/// Reads a file of /proc. [`fs::read`] asks for its size, which is 0, and then reads 32 bytes at a time at first: eight
+/// calls for a status, where two suffice.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_until(path, |_, _| false)
 }
 
-/// All of a file that the kernel writes in one piece (stat, status, cgroup): what fills no buffer is all of it.
+/// Reads a file that the kernel writes in one piece (stat, status, cgroup). If a read does not fill the buffer, the
+/// file is complete.
 pub(crate) fn read_record(path: &Path) -> io::Result<Vec<u8>> {
     read_until(path, |count, room| count < room)
 }
 
-/// Reads to the end, or until `is_all` accepts what one call has read into its buffer.
+/// Reads to the end, or until `is_all` accepts the length of a read and the size of its buffer.
 fn read_until(path: &Path, is_all: impl Fn(usize, usize) -> bool) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut buffer = [0; 4096];
@@ -357,8 +413,8 @@ fn read_until(path: &Path, is_all: impl Fn(usize, usize) -> bool) -> io::Result<
 /// The process ended before it was read.
 struct Vanished;
 
-/// Whether the process has ended, or what it had open is closed. Anything else keeps it from being read, and leaves it
-/// unknown: mostly EACCES or EPERM, of whatever guards it.
+/// Whether the process has ended, or has closed the file. Any other error leaves that unknown. Mostly it is EACCES or
+/// EPERM, from a permission check or a security module.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }

@@ -1,28 +1,28 @@
-//! mountinfo: what is mounted where, as the processes of one mount namespace see it (proc(5)).
+//! Parses mountinfo: the mounts that the processes of one mount namespace see (proc(5)).
 
 use super::parse::inum_of;
 use crate::event::identity::NsInum;
 
-/// A mount. Paths are as they stand there: [`unescape`] them.
+/// A mount. Its paths are escaped: use [`unescape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mount<'a> {
-    /// Its own number: no other mount has it, in whatever mount namespace.
+    /// Its id, unique in all mount namespaces.
     pub(super) id: u32,
-    /// The number of the mount that it is in.
+    /// The id of the parent mount.
     pub(super) parent: u32,
-    /// The number of the file system, which stat(2) has for its files.
+    /// The device of the file system, as in stat(2) of its files.
     pub(super) device: u64,
-    /// What of the file system is mounted: a path in it; of a namespace its name.
+    /// The mounted part of the file system, as a path in it; for a namespace its name.
     pub(super) root: &'a [u8],
-    /// Where.
+    /// The mount point.
     pub(super) place: &'a [u8],
     /// The file system's type.
     pub(super) kind: &'a [u8],
-    /// The file system's options, with commas.
+    /// The file system's options, separated by commas.
     pub(super) options: &'a [u8],
 }
 
-/// The mounts of a mountinfo, in its order: of those at one place the last one is seen.
+/// The mounts of a mountinfo in its order. If several have the same mount point, the last is visible.
 pub(super) fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
@@ -36,30 +36,30 @@ pub(super) fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> 
     })
 }
 
-/// `0:39`.
+/// Parses `0:39`.
 fn device(text: &[u8]) -> Option<u64> {
     let (major, minor) = str::from_utf8(text).ok()?.split_once(':')?;
     Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The PID namespace that is mounted there, if it is one.
+/// The mounted PID namespace, if this is one.
 pub(super) fn namespace_of(mount: &Mount<'_>) -> Option<NsInum> {
     inum_of(mount.root).filter(|_| mount.kind == b"nsfs")
 }
 
-/// Whether a proc that is mounted with these options hides processes from who may not trace them (`hidepid`, proc(5)).
+/// Whether a proc with these options hides processes that the reader may not trace (`hidepid`, proc(5)).
 pub(super) fn hides_processes(options: &[u8]) -> bool {
     let hiding: [&[u8]; 4] = [b"hidepid=2", b"hidepid=invisible", b"hidepid=4", b"hidepid=ptraceable"];
     options.split(|&byte| byte == b',').any(|option| hiding.contains(&option))
 }
 
-/// Whether the file system that is mounted at `root` does.
+/// Whether the file system that is mounted at `root` hides processes.
 pub(super) fn hides_processes_at(mountinfo: &[u8], root: &[u8]) -> bool {
     let seen = mounts(mountinfo).rfind(|mount| unescape(mount.place) == root);
     seen.is_some_and(|mount| hides_processes(mount.options))
 }
 
-/// A blank, tab, line end or backslash is `\` and three octal digits in mountinfo.
+/// mountinfo writes a space, tab, line feed or backslash as `\` and three octal digits.
 pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn octal_that_is_none_stays() {
+    fn invalid_escapes_stay_unchanged() {
         for (text, bytes) in [(&b"a\\04"[..], &b"a\\04"[..]), (b"\\999", b"\\999"), (b"\\011\\012", b"\t\n")]
         {
             assert_eq!(unescape(text), bytes);

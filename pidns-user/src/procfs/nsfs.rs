@@ -1,4 +1,4 @@
-//! Namespace files: how they are opened, and their ioctls (include/uapi/linux/nsfs.h).
+//! Namespace files: how to open them, and their ioctls (include/uapi/linux/nsfs.h).
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::reach::device_at;
+use super::mount_paths::device_at;
 
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_PARENT: libc::Ioctl = 0xb702;
@@ -19,26 +19,27 @@ const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 const NS_GET_ID: libc::Ioctl = 0x8008_b70d;
 
-/// Opens what must be a namespace file. At its path there may be anything by now, a FIFO among it: to open one waits
-/// for a writer, for ever. So its type is checked first.
+/// Opens a path that must be a namespace file. It checks the type first, because the path may lead to anything by now.
+/// Opening a FIFO, for example, waits forever for a writer.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     let found = open_file(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match reopen(&found)? {
         Some(file) => Ok(file),
-        // With O_PATH a link that may not be followed leads to the folder that it is in (5.10; not 6.1).
+        // If a link must not be followed, 5.10 (but not 6.1) opens the directory of the link with O_PATH.
         None if is_folder_of(path, &found) => Err(Errno::ACCESS.into()),
-        None => Err(io::Error::other("this is no namespace file")),
+        None => Err(io::Error::other("this is not a namespace file")),
     }
 }
 
-/// Opens what was found with O_PATH; `None` where that is no namespace file.
+/// Opens a file that was found with O_PATH; `None` if it is not a namespace file.
 pub(super) fn reopen(found: &OwnedFd) -> io::Result<Option<OwnedFd>> {
-    // All are in one file system. (What else is there may have a server, which fstatfs would wait for.)
+    // All namespace files are in one file system. (Do not use fstatfs: another file system may have a server, and it
+    // would wait for that.)
     let namespaces = stat("/proc/self/ns/pid")?.st_dev;
     if device_at(found, Path::new(""))? != namespaces {
         return Ok(None);
     }
-    // The same file, and not whatever the path leads to meanwhile.
+    // Open this very file, not whatever the path leads to by now.
     let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
     Ok(Some(open_file(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?))
 }
@@ -53,14 +54,14 @@ fn is_folder_of(path: &Path, found: &OwnedFd) -> bool {
     folder.is_some_and(|folder| inode(found.as_fd(), Path::new("")) == Some(folder))
 }
 
-/// The inode number: what a namespace is called by.
+/// The inode number, which identifies a namespace.
 pub(crate) fn inum(fd: &OwnedFd) -> Option<u32> {
     u32::try_from(fstat(fd).ok()?.st_ino).ok()
 }
 
-/// The CLONE_NEW* of its type.
+/// The CLONE_NEW* flag of its type.
 pub(crate) fn kind(fd: &OwnedFd) -> io::Result<i32> {
-    // SAFETY: a request without an argument, on a file that is open.
+    // SAFETY: this request takes no argument, and the file is open.
     match unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) } {
         -1 => Err(io::Error::last_os_error()),
         kind => Ok(kind),
@@ -68,7 +69,7 @@ pub(crate) fn kind(fd: &OwnedFd) -> io::Result<i32> {
 }
 
 fn file(fd: &OwnedFd, request: libc::Ioctl) -> Option<OwnedFd> {
-    // SAFETY: a request without an argument, on a file that is open.
+    // SAFETY: this request takes no argument, and the file is open.
     let found = unsafe { libc::ioctl(fd.as_raw_fd(), request) };
     // SAFETY: the kernel just returned this descriptor, and nothing else has it.
     (found >= 0).then(|| unsafe { OwnedFd::from_raw_fd(found) })
@@ -76,11 +77,11 @@ fn file(fd: &OwnedFd, request: libc::Ioctl) -> Option<OwnedFd> {
 
 fn value<T: Default>(fd: &OwnedFd, request: libc::Ioctl) -> Option<T> {
     let mut value = T::default();
-    // SAFETY: an integer of the size that the request names, on a file that is open.
+    // SAFETY: `value` is an integer of the size that the request expects, and the file is open.
     (unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut value) } == 0).then_some(value)
 }
 
-/// `None` for the caller's own namespace, and for one that is not below it.
+/// `None` for the caller's own namespace, and for one that is not nested in it.
 pub(super) fn parent(fd: &OwnedFd) -> Option<OwnedFd> {
     file(fd, NS_GET_PARENT)
 }
@@ -93,7 +94,7 @@ pub(super) fn owner_uid(fd: &OwnedFd) -> Option<u32> {
     value(fd, NS_GET_OWNER_UID)
 }
 
-/// Since 6.18.
+/// Available since 6.18.
 pub(super) fn id(fd: &OwnedFd) -> Option<u64> {
     value(fd, NS_GET_ID)
 }

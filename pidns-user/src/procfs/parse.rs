@@ -1,19 +1,19 @@
-//! Parsers for the files of a process.
+//! Parses the files of a process.
 
 use crate::event::identity::NsInum;
 
-/// What is taken from /proc/PID/status, as far as it is there.
+/// The used fields of /proc/PID/status. Fields may be missing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
-    /// None before Linux 4.1.
+    /// Empty before Linux 4.1.
     pub(super) pids: Vec<u32>,
     pub(super) uid: Option<u32>,
     pub(super) threads: Option<u32>,
-    /// The thread that traces its first one, as a PID of the namespace that this /proc shows.
+    /// The thread that traces the first one, as a PID in the namespace of this /proc.
     pub(super) tracer: Option<u32>,
 }
 
-/// The rest of the first line that begins so. (`Name:` is escaped by the kernel: no name begins a line.)
+/// The rest of the first line that begins with `label`. (The kernel escapes `Name:`, so a name cannot begin a line.)
 pub(super) fn line<'a>(text: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
     text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(label))
 }
@@ -22,7 +22,7 @@ pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// `None` where it is being reaped: it has no PIDs any more.
+/// Returns `None` if the process is being reaped, because it has no PIDs any more.
 pub(super) fn parse_status(text: &[u8]) -> Option<Status> {
     let pids = line(text, b"NSpid:").and_then(|pids| {
         str::from_utf8(pids).ok()?.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>().ok()
@@ -34,12 +34,12 @@ pub(super) fn parse_status(text: &[u8]) -> Option<Status> {
         pids: pids.unwrap_or_default(),
         uid: line(text, b"Uid:").and_then(number),
         threads: line(text, b"Threads:").and_then(number),
-        // No process traces it, or one outside of that namespace.
+        // Without a tracer, or with one outside that namespace, the field is 0.
         tracer: line(text, b"TracerPid:").and_then(number).filter(|&tid| tid != 0),
     })
 }
 
-/// What is taken from /proc/PID/stat.
+/// The used fields of /proc/PID/stat.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) comm: Vec<u8>,
@@ -50,15 +50,17 @@ pub(super) struct Stat {
     pub(super) start_ticks: u64,
 }
 
+/// The flag of a task that is exiting or has ended (include/linux/sched.h).
+pub(super) const PF_EXITING: u32 = 4;
+
 impl Stat {
-    /// Whether its first thread is exiting (`PF_EXITING`, include/linux/sched.h) and has not ended yet.
+    /// Whether its first thread is exiting but has not ended yet.
     pub(super) fn is_exiting(&self) -> bool {
-        const PF_EXITING: u32 = 4;
         self.flags & PF_EXITING != 0 && !matches!(self.state, 'Z' | 'X')
     }
 }
 
-/// The name stands in brackets, and may hold brackets, blanks and line ends: it goes to the last `)`.
+/// The name is in parentheses, and may contain parentheses, spaces and line feeds. So it ends at the last `)`.
 pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let begin = text.iter().position(|&byte| byte == b'(')? + 1;
     let end = text.iter().rposition(|&byte| byte == b')')?;
@@ -73,18 +75,18 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
-/// `4026531836` of `pid:[4026531836]`.
+/// Parses `4026531836` in `pid:[4026531836]`.
 pub(super) fn inum_of(link: &[u8]) -> Option<NsInum> {
     inode_of(link, b"pid:[").map(NsInum)
 }
 
-/// The same of a namespace of this kind, which `link` begins with.
+/// The same for namespaces of another type; `link` begins with `kind`.
 pub(super) fn inode_of(link: &[u8], kind: &[u8]) -> Option<u32> {
     let digits = link.strip_prefix(kind)?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Whether, by its status, the process may trace all others (CAP_SYS_PTRACE).
+/// Whether a process with this status may trace all others (CAP_SYS_PTRACE).
 pub(super) fn may_trace(status: &[u8]) -> bool {
     const CAP_SYS_PTRACE: u32 = 19;
     let set = line(status, b"CapEff:").and_then(|set| str::from_utf8(set).ok());
@@ -99,7 +101,7 @@ mod tests {
     const NUMBERS: &str = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 8 9";
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn a_name_may_contain_anything() {
         for comm in [&b"sh"[..], b") S 1 (", b"a b", b"x\ny", b"((", b"\xff\xfe", b""] {
             let text = [b"12 (", comm, b") ", NUMBERS.as_bytes()].concat();
             let stat = parse_stat(&text).expect("a stat");
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_without_pids_is_of_no_process() {
+    fn a_status_without_pids_means_a_gone_process() {
         let status = |pids: &str| {
             format!("Name:\tx\\nUid:\t7\nTracerPid:\t9\nUid:\t1000\t0\t0\t0\nNSpid:\t{pids}\nThreads:\t3\n")
         };

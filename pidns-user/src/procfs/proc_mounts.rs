@@ -1,4 +1,5 @@
-//! Mounts of proc: each shows a PID namespace, to any reader, and keeps that namespace's structure.
+//! Finds the namespaces that mounts of proc show. Such a mount shows its PID namespace to every reader, and keeps the
+//! namespace's structure alive.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +16,9 @@ use rustix::{
 
 use super::{
     is_gone,
+    mount_paths::{MountPoint, device_at},
     mountinfo::{Mount, hides_processes, unescape},
     parse::{inum_of, parse_status},
-    reach::{MountPlace, device_at},
 };
 use crate::{
     event::identity::{HostPid, NsInum},
@@ -25,50 +26,51 @@ use crate::{
     text::Name,
 };
 
-/// What was found of all mounts of proc. A file system of that type shows one namespace, so that one mount stands for all
-/// that have its device number. (Of one namespace there can be many, since 5.8.)
+/// All mounts of proc. A proc file system shows one namespace, so any mount with its device number can be read for it.
+/// (Since 5.8, a namespace can have several such file systems.)
 #[derive(Debug, Default)]
 pub(super) struct ProcMounts(BTreeMap<u64, BTreeMap<u32, Places>>);
 
-/// Where one proc is mounted in one mount namespace.
+/// Mount points of one proc in one mount namespace.
 #[derive(Debug, Default)]
 struct Places {
-    /// The root of proc is, and not only a folder or file in it.
+    /// Whether the root of proc is mounted, and not only a directory or file in it.
     whole: bool,
     found: Vec<FoundProc>,
-    /// How many more there are.
+    /// Number of omitted mount points.
     left_out: u64,
 }
 
-/// Most places that are kept of a proc in a mount namespace: who is root in one can mount it 100,000 times.
-const MOST_PLACES: usize = 24;
-/// Most of its mounts that are read for the namespace that a proc shows.
-const MOST_LOOKS: usize = 64;
+/// Limit for mount points of a proc in one mount namespace. Root in a namespace can mount it 100,000 times.
+const MAX_PLACES: usize = 24;
+/// Limit for mounts of a proc that are tried to find its namespace.
+const MAX_LOOKS: usize = 64;
 
 #[derive(Debug)]
 struct FoundProc {
     mount: ProcMount,
-    /// The place, as this process reaches it.
-    reached: MountPlace,
-    /// It does not show processes to who may not trace them.
+    /// The mount point, as this process reaches it.
+    reached: MountPoint,
+    /// Whether it hides processes that the reader may not trace.
     hides: bool,
 }
 
-/// Which namespace a proc shows.
+/// The namespace that a proc shows.
 #[derive(Clone, Copy)]
 enum ShownNamespace {
-    /// The one of this number.
+    /// The namespace with this number.
     Namespace(NsInum),
-    /// One that this process's own is within.
+    /// A namespace that contains this process's own.
     Outside,
-    /// One that is not known.
+    /// An unknown namespace.
     Unnamed(WhyUnnamed),
 }
 
 impl ProcMounts {
-    /// Adds a mount of a mountinfo, read of the process `pid`, from whose root it is `reached`. A proc of which parts are
-    /// mounted beside the whole (as container runtimes do, to protect them) is covered by the whole.
-    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: HostPid, reached: MountPlace) {
+    /// Adds a mount of a mountinfo. It was read from the process `pid`, and is `reached` from that process's root. If
+    /// parts of a proc are mounted next to the whole (container runtimes do this to protect them), only the whole
+    /// counts.
+    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: HostPid, reached: MountPoint) {
         if mount.kind != b"proc" {
             return;
         }
@@ -78,7 +80,7 @@ impl ProcMounts {
             (true, false) => *places = Places { whole: true, ..Places::default() },
             _ => {}
         }
-        if places.found.len() == MOST_PLACES {
+        if places.found.len() == MAX_PLACES {
             places.left_out += 1;
             return;
         }
@@ -90,8 +92,8 @@ impl ProcMounts {
         });
     }
 
-    /// The mounts, each with the number of the namespace that it shows, and those of which that is not known. `own` is the
-    /// device of this process's own /proc, and the namespace that it shows; `may_trace`: no process is hidden from this one.
+    /// Returns the mounts with the number of the namespace that each shows, and those whose namespace is unknown. `own`
+    /// is the device of this process's /proc and its namespace. `may_trace`: no process is hidden from this one.
     pub(super) fn resolve(self, own: Option<(u64, NsInum)>, may_trace: bool) -> Resolved {
         let mut resolved = Resolved::default();
         for (device, everywhere) in self.0 {
@@ -108,7 +110,7 @@ impl ProcMounts {
                     }
                     ShownNamespace::Outside => {}
                     ShownNamespace::Unnamed(why) => {
-                        // Those that are left out are counted at the last one.
+                        // The last one carries the number of omitted mounts.
                         let of = |mount| Unnamed { mount, why, left_out: 0 };
                         resolved.unnamed.extend(mounts.map(of));
                         if let Some(last) = resolved.unnamed.last_mut() {
@@ -123,29 +125,28 @@ impl ProcMounts {
     }
 }
 
-/// What mounted procs show.
+/// The result for mounted procs.
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
-    /// Each with the number of the namespace.
+    /// Mounts, each with the number of its namespace.
     pub(super) holding: Vec<(NsInum, ProcMount)>,
-    /// How many more show a namespace.
+    /// Number of omitted mounts, by namespace.
     pub(super) left_out: Vec<(NsInum, u64)>,
-    /// Those of which it is not known.
+    /// Mounts whose namespace is unknown.
     pub(super) unnamed: Vec<Unnamed>,
 }
 
-/// The device of a /proc, if it is one.
+/// The device of a /proc, if it is a proc file system.
 pub(super) fn device_of(root: &Path) -> Option<u64> {
     let is_proc = statfs(root).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC);
     if is_proc { stat(root).ok().map(|found| found.st_dev) } else { None }
 }
 
-/// What one of these mounts, all of one device, shows. What may not be read of one may be read of another, by which a
-/// process gets there.
+/// Finds the namespace that mounts of one device show. It may be readable through one process only.
 fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trace: bool) -> ShownNamespace {
     let mut why = WhyUnnamed::OutOfSight;
     let whole = everywhere.filter(|places| places.whole).flat_map(|places| &places.found);
-    for found in whole.take(MOST_LOOKS) {
+    for found in whole.take(MAX_LOOKS) {
         let folder = match found.reached.open() {
             Ok(folder) => folder,
             Err(Errno::NOENT) => continue,
@@ -158,7 +159,7 @@ fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trac
                 continue;
             }
         };
-        // What is seen there is what was mounted last.
+        // The last mount at a mount point is the visible one.
         if device_at(&folder, Path::new("")) != Ok(device) {
             continue;
         }
@@ -175,7 +176,7 @@ fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trac
     ShownNamespace::Unnamed(why)
 }
 
-/// Opens what is in a proc, and of it: something else may be mounted over any of its files, with a server that does not answer.
+/// Opens a file of a proc itself. Over it may be a mount whose server does not answer.
 fn open(folder: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     openat2(folder, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_XDEV)
 }
@@ -187,13 +188,13 @@ fn namespace_at(folder: &OwnedFd, path: &str) -> io::Result<NsInum> {
     inum_of(text.as_bytes()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// The PID namespace of its PID 1, whose own it is; `None` where it has none: no other process is left then, or was yet
-/// born.
+/// The PID namespace of the proc's PID 1, which is the proc's own. `None` without a PID 1: then the namespace has no
+/// process any more, or not yet.
 fn init_of(folder: &OwnedFd) -> io::Result<Option<NsInum>> {
     match namespace_at(folder, "1/ns/pid") {
         Ok(inum) => Ok(Some(inum)),
         Err(error) if is_gone(&error) => match open(folder, "1", OFlags::PATH | OFlags::NOFOLLOW) {
-            // It is there, and its link is not: it is just being reaped.
+            // PID 1 exists, but its link is gone: it is just being reaped.
             Ok(_) => Err(error),
             Err(Errno::NOENT | Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
@@ -202,8 +203,8 @@ fn init_of(folder: &OwnedFd) -> io::Result<Option<NsInum>> {
     }
 }
 
-/// This process as that proc shows it, if it does: how many PIDs it has from that namespace inwards, so that with one it is
-/// its own; and its own namespace.
+/// How the proc shows this process: with how many PIDs (one for each level from the proc's namespace inwards), and in
+/// which namespace. If it has one PID, that is the proc's namespace. `None` if the proc does not show it.
 fn reader(folder: &OwnedFd) -> Option<(usize, NsInum)> {
     let inum = namespace_at(folder, "self/ns/pid").ok()?;
     let status = open(folder, "self/status", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
@@ -220,21 +221,21 @@ mod tests {
         os::unix::fs::{MetadataExt as _, symlink},
     };
 
-    use super::{super::reach::Way, *};
+    use super::{super::mount_paths::PathKind, *};
 
     fn line(device: u64, root: &str, place: &str, options: &str) -> String {
         let (major, minor) = (libc::major(device), libc::minor(device));
         format!("80 27 {major}:{minor} {root} {place} rw - proc proc {options}\n")
     }
 
-    fn reached(root: &Path, mount: &Mount<'_>) -> MountPlace {
-        // The kernel has in its cache what was walked.
+    fn reached(root: &Path, mount: &Mount<'_>) -> MountPoint {
+        // Walking the path puts it into the kernel's cache.
         let place = unescape(mount.place);
         let _ = fs::metadata(root.join(str::from_utf8(&place[1..]).expect("UTF-8")));
-        MountPlace::new(root, mount, Way::Local)
+        MountPoint::new(root, mount, PathKind::Local)
     }
 
-    /// The result for these mounts, all seen from where `root` is, but for their places.
+    /// The result for these mounts, all seen from `root`.
     fn found_at(
         root: &Path,
         mountinfo: &str,
@@ -263,12 +264,12 @@ mod tests {
     #[test]
     fn a_proc_shows_the_namespace_of_its_pid_1() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let device = fs::metadata(root.path()).expect("a folder").dev();
-        fs::create_dir_all(root.path().join("my proc/1/ns")).expect("a folder");
-        symlink("pid:[200]", root.path().join("my proc/1/ns/pid")).expect("a link");
+        let device = fs::metadata(root.path()).expect("read metadata").dev();
+        fs::create_dir_all(root.path().join("my proc/1/ns")).expect("create a directory");
+        symlink("pid:[200]", root.path().join("my proc/1/ns/pid")).expect("create a link");
         let mount = line(device, "/", "/my\\040proc", "rw");
         expect(found_at(root.path(), &mount, None, true), &[("/my proc", "200")]);
-        // Elsewhere too, where something else has been mounted over it.
+        // Another mount of the proc is found, even if something is mounted over this one.
         let more = line(device, "/", "/gone", "rw") + &mount + &line(device, "/", "/again", "rw");
         expect(
             found_at(root.path(), &more, None, true),
@@ -283,8 +284,8 @@ mod tests {
     #[test]
     fn a_proc_without_a_pid_1_is_not_given_a_number() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let device = fs::metadata(root.path()).expect("a folder").dev();
-        fs::create_dir(root.path().join("proc")).expect("a folder");
+        let device = fs::metadata(root.path()).expect("read metadata").dev();
+        fs::create_dir(root.path().join("proc")).expect("create a directory");
         let mount = |options| line(device, "/", "/proc", options);
         expect(found_at(root.path(), &mount("rw"), None, false), &[("/proc", "NoProcess")]);
         expect(found_at(root.path(), &mount("rw,hidepid=invisible"), None, true), &[("/proc", "NoProcess")]);
@@ -292,33 +293,33 @@ mod tests {
             found_at(root.path(), &mount("rw,hidepid=invisible"), None, false),
             &[("/proc", "Unreadable")],
         );
-        fs::create_dir(root.path().join("proc/1")).expect("a folder");
+        fs::create_dir(root.path().join("proc/1")).expect("create a directory");
         expect(found_at(root.path(), &mount("rw"), None, true), &[("/proc", "Unreadable")]);
     }
 
     #[test]
-    fn a_proc_that_keeps_its_pid_1_back_is_known_by_the_reader() {
+    fn a_proc_with_an_unreadable_pid_1_is_identified_by_the_reader() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let device = fs::metadata(root.path()).expect("a folder").dev();
-        // No link, so that reading it fails.
-        fs::create_dir_all(root.path().join("proc/1/ns/pid")).expect("a folder");
+        let device = fs::metadata(root.path()).expect("read metadata").dev();
+        // A directory instead of a link, so that reading it fails.
+        fs::create_dir_all(root.path().join("proc/1/ns/pid")).expect("create a directory");
         let mount = line(device, "/", "/proc", "rw");
         expect(found_at(root.path(), &mount, None, true), &[("/proc", "Unreadable")]);
         let reader = root.path().join("proc/self");
-        fs::create_dir_all(reader.join("ns")).expect("a folder");
-        symlink("pid:[300]", reader.join("ns/pid")).expect("a link");
-        fs::write(reader.join("status"), "NSpid:\t77\n").expect("a file");
+        fs::create_dir_all(reader.join("ns")).expect("create a directory");
+        symlink("pid:[300]", reader.join("ns/pid")).expect("create a link");
+        fs::write(reader.join("status"), "NSpid:\t77\n").expect("write a file");
         expect(found_at(root.path(), &mount, None, true), &[("/proc", "300")]);
-        fs::write(reader.join("status"), "NSpid:\t77\t1\n").expect("a file");
+        fs::write(reader.join("status"), "NSpid:\t77\t1\n").expect("write a file");
         expect(found_at(root.path(), &mount, None, true), &[]);
     }
 
     #[test]
-    fn of_thousands_of_mounts_of_a_proc_some_are_kept_and_all_are_counted() {
+    fn some_of_thousands_of_proc_mounts_are_kept_and_all_are_counted() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let device = fs::metadata(root.path()).expect("a folder").dev();
-        fs::create_dir_all(root.path().join("proc/1/ns")).expect("a folder");
-        symlink("pid:[200]", root.path().join("proc/1/ns/pid")).expect("a link");
+        let device = fs::metadata(root.path()).expect("read metadata").dev();
+        fs::create_dir_all(root.path().join("proc/1/ns")).expect("create a directory");
+        symlink("pid:[200]", root.path().join("proc/1/ns/pid")).expect("create a link");
         let text: String = line(device, "/bus", "/proc/bus", "rw")
             + &(0..100_000).map(|_| line(device, "/", "/proc", "rw")).collect::<String>();
         let mut mounts = ProcMounts::default();
@@ -327,7 +328,7 @@ mod tests {
         let resolved = mounts.resolve(None, true);
         assert_eq!(
             (resolved.holding.len(), resolved.left_out),
-            (MOST_PLACES, vec![(NsInum(200), 100_000 - 24)])
+            (MAX_PLACES, vec![(NsInum(200), 100_000 - 24)])
         );
         let mut mounts = ProcMounts::default();
         let gone = text.replace("/proc rw", "/gone rw");
@@ -335,14 +336,14 @@ mod tests {
             .for_each(|mount| mounts.add(&mount, 900, HostPid(20), reached(root.path(), &mount)));
         let unnamed = mounts.resolve(None, true).unnamed;
         let left_out: u64 = unnamed.iter().map(|unnamed| unnamed.left_out).sum();
-        assert_eq!((unnamed.len(), left_out), (MOST_PLACES, 100_000 - 24));
+        assert_eq!((unnamed.len(), left_out), (MAX_PLACES, 100_000 - 24));
     }
 
     #[test]
     fn a_mounted_part_of_a_proc_counts_as_the_whole() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let device = fs::metadata(root.path()).expect("a folder").dev();
-        fs::create_dir(root.path().join("proc")).expect("a folder");
+        let device = fs::metadata(root.path()).expect("read metadata").dev();
+        fs::create_dir(root.path().join("proc")).expect("create a directory");
         let [whole, bus, sys] = [("/", "/proc"), ("/bus", "/proc/bus"), ("/sys", "/proc/sys")]
             .map(|(part, place)| line(device, part, place, "rw"));
         for all in [

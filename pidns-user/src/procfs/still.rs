@@ -1,4 +1,4 @@
-//! Whether what was found to hold a namespace holds it still: a few files instead of those of all processes.
+//! Checks whether a known holder still holds its namespace. That reads a few files instead of those of all processes.
 
 use std::{fs, os::unix::ffi::OsStrExt as _};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Procfs {
-    /// Whether this holds the namespace still, as far as that can be read.
+    /// Whether this still holds the namespace, as far as it can be read.
     pub fn still_holds(&self, holder: &Holder, inum: NsInum) -> bool {
         let leads_there = |task: String, file: String| {
             let link = fs::read_link(self.path(task, &file));
@@ -33,7 +33,7 @@ impl Procfs {
             Holder::ProcMount(ProcMount { path, pid, .. }) => self.mountinfo(*pid).is_some_and(|text| {
                 mounts(&text).any(|mount| mount.kind == b"proc" && unescape(mount.place) == path.as_bytes())
             }),
-            // The namespace within is known by events.
+            // Events report nested namespaces.
             Holder::Child { .. } => true,
         }
     }
@@ -53,8 +53,8 @@ mod tests {
     fn a_file_that_this_process_has_open_holds_its_namespace_until_it_is_closed() {
         let procfs = Procfs::default();
         let file = fs::File::open("/proc/self/ns/pid").expect("a namespace file can be opened");
-        let link = fs::read_link("/proc/self/ns/pid").expect("it has a name");
-        let inum = inum_of(link.as_os_str().as_bytes()).expect("it has a number");
+        let link = fs::read_link("/proc/self/ns/pid").expect("a link");
+        let inum = inum_of(link.as_os_str().as_bytes()).expect("an inode number");
         let holder = Holder::Fd {
             pid: HostPid(std::process::id()),
             comm: None,

@@ -1,13 +1,13 @@
-//! Which event a kernel record becomes, and which records the kernel has to send for the events that are wanted.
+//! Maps kernel records to events, and wanted events to the records that they need.
 
 use pidns_ebpf::abi::{self, Kind};
 
 use crate::event;
 
-// The layers above know the kernel side's bounds by these.
+// The kernel side has the same limits, under these names.
 const _: () = assert!(event::MAX_LEVEL == abi::MAX_LEVEL && event::COMM_LEN == abi::COMM_LEN);
 
-/// The event that a record becomes (namespace.init's may also report a creation).
+/// The event that a record becomes (the record of namespace.init may also report a creation).
 pub fn event_of(kind: Kind) -> &'static str {
     match kind {
         Kind::NamespaceCreate => "namespace.create",
@@ -24,18 +24,18 @@ pub fn event_of(kind: Kind) -> &'static str {
         Kind::ProcessExec => "process.exec",
         Kind::ProcessExit => "process.exit",
         Kind::ProcessReap => "process.reap",
-        // No event, but a part of process.exit.
+        // This is a part of process.exit, not an event.
         Kind::ProcessSignal => "process.exit.cause",
     }
 }
 
-/// Bit mask by record kind of what the kernel is to send for these events. It always sends what the identity of namespaces
-/// and the causes of their ends are made of.
+/// The records that these events need, as a bit mask by record kind. Records that identify namespaces and explain their
+/// ends are always needed.
 pub fn event_mask(is_wanted: impl Fn(&str) -> bool) -> u32 {
     let is_needed = |kind: &&Kind| match event_of(**kind) {
         "init.signal" => is_wanted("init.signal") || is_wanted("namespace.init_exit"),
         name if name.starts_with("namespace.") => true,
-        // The fork has the parent an orphan began with.
+        // The fork record shows the first parent of an orphan.
         "process.fork" => is_wanted("process.fork") || is_wanted("process.exit"),
         "process.exit.cause" => is_wanted("process.exit"),
         name => is_wanted(name),
@@ -52,12 +52,12 @@ mod tests {
     }
 
     #[test]
-    fn identity_and_causes_need_records_that_were_not_asked_for() {
+    fn identity_and_causes_need_records_that_were_not_requested() {
         let mask = event_mask(|name| name == "namespace.init_exit");
         assert!(has(mask, Kind::InitSignal) && has(mask, Kind::NamespaceCreate));
         assert!(!has(mask, Kind::ProcessFork));
         let exits = event_mask(|name| name == "process.exit");
-        assert!(has(exits, Kind::ProcessFork), "the fork has the parent that an orphan began with");
+        assert!(has(exits, Kind::ProcessFork), "the fork shows the first parent of an orphan");
         assert!(has(exits, Kind::ProcessSignal) && !has(mask, Kind::ProcessSignal));
     }
 }

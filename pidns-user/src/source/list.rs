@@ -1,4 +1,4 @@
-//! Events out of a list: for tests of what consumes them.
+//! A source that reads events from a list. For tests of consumers.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use super::{Progress, Source, SourceError};
 use crate::event::identity::BootNs;
 use crate::event::{Body, Event};
 
-/// Hands its events over in batches.
+/// Passes its events on in batches.
 #[derive(Debug)]
 pub struct List {
     events: VecDeque<Event>,
@@ -15,7 +15,7 @@ pub struct List {
 }
 
 impl List {
-    /// These events, so many at each read.
+    /// A source of these events, with this many in each read.
     pub fn new(events: impl IntoIterator<Item = Event>, batch: usize) -> Self {
         Self { events: events.into_iter().collect(), batch: batch.max(1), last: None }
     }

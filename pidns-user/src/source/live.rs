@@ -1,4 +1,4 @@
-//! The running kernel as a source: its records become events, in one thread, and what was lost on the way is reported.
+//! The running kernel as a source. One thread turns its records into events and reports losses.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use pidns_ebpf::abi::{Header, Kind, Record};
+use pidns_ebpf::abi::{FLAG_INEXACT, Header, Kind, Record};
 
 use super::{
     Progress, Source, SourceError,
@@ -25,20 +25,22 @@ use crate::{
         ring::RingReader,
         stats::{KindTotals, MissedRuns, Totals},
         sweep::Swept,
-        zombies::Zombies,
+        zombies::{Followed, Zombies},
     },
 };
 
-/// A record gets its time before its place in the ring, and waits there for others: for a few milliseconds.
+/// Longest time from a record's timestamp until it can be read from the ring.
 const ON_THEIR_WAY_NS: u64 = 5_000_000;
-/// How often losses are checked.
+/// Interval of checks for losses.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
-/// How often ends that no hook reported are searched for.
+/// The same while no record comes: each check reads a file for each program.
+const IDLE_LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of sweeps, which search for ends that no hook reported.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long records that the kernel has counted are waited for at the end.
+/// The end waits at most this long for records that the kernel has already counted.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
 
-/// The loaded hooks, and what was read of them.
+/// The loaded hooks, and the state of reading them.
 pub struct Live {
     loaded: Loaded,
     reader: RingReader,
@@ -47,43 +49,45 @@ pub struct Live {
     stage: RunStage,
     began: Instant,
     losses_checked: Instant,
+    /// Number of records received until then.
+    received_then: u64,
     swept_at: Instant,
-    /// Left-out runs as they were counted at the last check.
+    /// Missed runs at the last check.
     missed: MissedRuns,
     /// Whether the ring may have more.
     more: bool,
-    /// The ring had nothing more that is older than this.
+    /// All events up to this time were read.
     read_until: BootNs,
     translation: Translation,
 }
 
-/// How far the run has come.
+/// Stage of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunStage {
-    /// The hooks are there.
+    /// The hooks are attached.
     Running,
-    /// The end was asked for, and the hooks are away.
+    /// The end was requested, and the hooks are detached.
     Stopping,
-    /// All has been handed over.
+    /// All events were passed on.
     Over,
 }
 
-/// From records to events: what that takes besides the loaded hooks.
+/// Turns records into events. Contains all state for that except the loaded hooks, so that tests need no kernel.
 struct Translation {
     translator: Translator,
     zombies: Zombies,
-    /// What the last sweep found, until the records before it are through.
+    /// Results of the last sweep that wait for earlier records.
     swept: VecDeque<Translated>,
-    /// How many ends were found by sweeping, by event.
+    /// Number of ends that sweeps found, by event.
     swept_count: BTreeMap<&'static str, u64>,
     lost: BTreeMap<&'static str, u64>,
     numbers: Numbers,
     cgroups: CgroupPaths,
-    /// The events of one record; kept for its memory.
+    /// Events of the current record. Kept to reuse the memory.
     events: Vec<Event>,
 }
 
-/// Gives events their place: a number, and a time that never goes back.
+/// Gives each event a number, and a time that is never before the previous one.
 struct Numbers {
     seq: u64,
     last_boot_ns: BootNs,
@@ -93,8 +97,8 @@ struct Numbers {
 impl Numbers {
     fn event(&mut self, boot_ns: BootNs, exact: bool, body: Body) -> Event {
         self.seq += 1;
-        // A record that was held up between its time and its place for longer than the others were made to wait for it
-        // comes too late to stand where it belongs; events are in order all the same.
+        // A record can be delayed for longer than later records wait. Then it gets the time of the previous event, so
+        // that events stay in order.
         self.last_boot_ns = boot_ns.max(self.last_boot_ns);
         let time = i128::from(self.last_boot_ns.0) + self.wall_offset_ns;
         let time = Timestamp::from_nanosecond(time).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -103,7 +107,8 @@ impl Numbers {
 }
 
 impl Live {
-    /// What these hooks send, behind `start`. `follows_reaps`: reapings are among what they were asked for.
+    /// A source of the events of these hooks. `start` is the first event. `follows_reaps`: the hooks were asked to
+    /// report reaps.
     pub fn new(
         loaded: Loaded,
         reader: RingReader,
@@ -111,7 +116,7 @@ impl Live {
         start: Body,
         follows_reaps: bool,
     ) -> Self {
-        let zombies = Zombies::new(loaded.ends_by_function() && follows_reaps);
+        let zombies = Zombies::new(follows_reaps);
         let translation =
             Translation::new(Translator::new(loaded.observed_since_ns), zombies, loaded.began_boot_ns);
         let now = Instant::now();
@@ -123,6 +128,7 @@ impl Live {
             stage: RunStage::Running,
             began: now,
             losses_checked: now,
+            received_then: 0,
             swept_at: now,
             missed: MissedRuns::default(),
             more: false,
@@ -141,20 +147,24 @@ impl Live {
         self.more = self.reader.drain(|header, record| translation.record(header, record, each));
         if !self.more {
             self.read_until = before.saturating_sub(ON_THEIR_WAY_NS);
-            // The records up to the sweep are through.
+            // All records before the sweep have been passed on.
             translation.swept_up_to(before, each);
         }
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        if self.losses_checked.elapsed() >= LOSS_INTERVAL {
+        let received = self.reader.received();
+        let is_idle = received == self.received_then;
+        if self.losses_checked.elapsed() >= if is_idle { IDLE_LOSS_INTERVAL } else { LOSS_INTERVAL } {
             self.losses_checked = Instant::now();
-            // A second program may be about to take over what was counted just now: go by what the last check saw.
+            self.received_then = received;
+            // A second program may still replace a missed run that was just counted. So use the counts of the last
+            // check.
             let missed = std::mem::replace(&mut self.missed, self.loaded.missed_runs());
             let totals = self.loaded.stats.read().map_err(LoadError::from)?;
             self.translation.losses(missed, &totals, each);
         }
-        // Not while records are waiting that may report what a sweep would find.
+        // Records that still wait may report the ends that a sweep would find.
         if !self.more && self.swept_at.elapsed() >= SWEEP_INTERVAL {
             self.swept_at = Instant::now();
             self.sweep(false);
@@ -169,10 +179,10 @@ impl Live {
         }
     }
 
-    /// Takes everything that the hooks left.
+    /// Reads the remaining records of the hooks.
     fn finish(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<(), SourceError> {
         let translation = &mut self.translation;
-        // Programs that were running may still send; the kernel's count says when all is here.
+        // Programs that are still running may send more. The kernel's counters tell when all records have arrived.
         let deadline = Instant::now() + LAST_RECORDS;
         loop {
             let more = self.reader.drain(|header, record| translation.record(header, record, each));
@@ -224,7 +234,7 @@ impl Source for Live {
     fn stop(&mut self) {
         if self.stage == RunStage::Running {
             self.stage = RunStage::Stopping;
-            // At once: what happens from here on is not to make the end longer.
+            // Detach at once, so that new events do not delay the end.
             self.missed = self.loaded.missed_runs();
             self.loaded.detach();
         }
@@ -271,11 +281,22 @@ impl Translation {
         if !self.swept.is_empty() {
             self.swept_up_to(BootNs(header.boot_ns), each);
         }
-        let record = self.zombies.follow(header, record);
         let (numbers, events) = (&mut self.numbers, &mut self.events);
-        self.translator.translate(header, record, |Translated { boot_ns, exact, body }| {
-            events.push(numbers.event(boot_ns, exact, body));
-        });
+        let mut put = |Translated { boot_ns, exact, body }| events.push(numbers.event(boot_ns, exact, body));
+        match self.zombies.follow(header, record) {
+            Followed::Other(record) => self.translator.translate(header, record, put),
+            Followed::Reaped(process) => {
+                let exact = header.flags & FLAG_INEXACT == 0;
+                put(Translator::reaped(BootNs(header.boot_ns), exact, process));
+            }
+            Followed::Unknown => {
+                // The kernel frees a task more than a second late if the machine has no time for that. So a hook did
+                // report this end.
+                if let Some(count) = self.swept_count.get_mut(event_of(Kind::ProcessReap)) {
+                    *count = count.saturating_sub(1);
+                }
+            }
+        }
         events.iter_mut().for_each(|event| self.cgroups.complete(event));
         each(events);
         events.clear();
@@ -287,7 +308,7 @@ impl Translation {
         self.swept.push_back(translated);
     }
 
-    /// Hands over what a sweep found at this time or before.
+    /// Passes on the ends that a sweep found at this time or before.
     fn swept_up_to(&mut self, boot_ns: BootNs, each: &mut dyn FnMut(&mut [Event])) {
         while let Some(first) = self.swept.front()
             && first.boot_ns <= boot_ns
@@ -317,7 +338,7 @@ impl Translation {
         self.account("malformed", malformed, each);
     }
 
-    /// Reports what was lost at this stage since the last time.
+    /// Reports new losses at this stage.
     fn account(&mut self, stage: &'static str, total: u64, each: &mut dyn FnMut(&mut [Event])) {
         let before = self.lost.get(stage).copied().unwrap_or(0);
         if total > before {
@@ -327,7 +348,7 @@ impl Translation {
         }
     }
 
-    /// What the stream ends with; the counts of what was shown, and of the model, are others' to add.
+    /// Makes the stream.end event. Other code adds the counts of shown events and of the model.
     fn end(&self, totals: &Totals, missed: MissedRuns, duration: Duration) -> Body {
         let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
         let refused = self.zombies.refused();
@@ -353,7 +374,7 @@ impl Translation {
     }
 }
 
-/// How many events records of this kind report, or, of creations, records of others too.
+/// Number of events that records of this kind report. For creations, other records count too.
 fn events_of(kind: Kind, totals: &Totals) -> KindTotals {
     let KindTotals { mut submitted, mut lost } = totals.kind(kind);
     if kind == Kind::NamespaceCreate {
@@ -370,7 +391,7 @@ fn by_token(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Token, u64> {
 #[cfg(test)]
 mod tests {
     use crate::event::identity::HostPid;
-    use pidns_ebpf::abi::decode;
+    use pidns_ebpf::abi::{ProcessKey, ProcessPart, decode};
 
     use super::*;
     use crate::kernel::zombies::Unreaped;
@@ -379,17 +400,16 @@ mod tests {
         Translation::new(Translator::new(BootNs(0)), Zombies::new(false), BootNs(1_000))
     }
 
-    /// The reaping of process 20, which is 2 in its namespace.
+    /// Reaps process 20, which has PID 2 in its namespace.
     fn reap(translation: &mut Translation, boot_ns: u64) -> Vec<Event> {
         let numbers = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<_>>();
         let record = [
             &boot_ns.to_ne_bytes()[..],
-            &72u32.to_ne_bytes(),
+            &64u32.to_ne_bytes(),
             &[Kind::ProcessReap as u8, 0, 2, 0],
             &5u64.to_ne_bytes(),
             &numbers(&[20, 1, 0, 4026532000]),
             b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            &7u64.to_ne_bytes(),
             &numbers(&[20, 2]),
         ]
         .concat();
@@ -411,14 +431,18 @@ mod tests {
         let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
         assert_eq!(seqs, [1, 2, 3, 4]);
         let times: Vec<_> = events.iter().map(|event| event.boot_ns).collect();
-        assert_eq!(times, [1_000, 3_000, 3_000, 4_000].map(BootNs), "the start's is that of the first hook");
+        assert_eq!(
+            times,
+            [1_000, 3_000, 3_000, 4_000].map(BootNs),
+            "the start has the time of the first hook"
+        );
         assert_eq!(events[3].time.to_string(), "2023-11-14T22:13:20.000004Z");
     }
 
     #[test]
-    fn an_end_that_a_sweep_found_stands_among_the_records_by_its_time() {
+    fn a_swept_end_is_ordered_among_the_records_by_its_time() {
         let mut translation = translation();
-        let process = pidns_ebpf::abi::ProcessPart {
+        let process = ProcessPart {
             start_boot_ns: 5,
             pid: 21,
             parent_pid: 1,
@@ -428,18 +452,43 @@ mod tests {
         };
         let zombie = Unreaped { process, exit_boot_ns: 1_500, pids: [21, 3].into() };
         translation.sweep(BootNs(2_500), Swept::Reaped(zombie));
-        assert_eq!(reap(&mut translation, 2_000).len(), 1, "it comes later");
+        assert_eq!(reap(&mut translation, 2_000).len(), 1, "the swept end comes later");
         let events = reap(&mut translation, 3_000);
         let times: Vec<_> = events.iter().map(|event| event.boot_ns).collect();
         assert_eq!(times, [2_500, 3_000].map(BootNs));
         let Body::ProcessReap { process, zombie_ns } = &events[0].body else { panic!("{:?}", events[0]) };
         assert_eq!((process.pid, &process.pids[..], *zombie_ns), (HostPid(21), &[21, 3][..], Some(1_000)));
-        assert!(!events[0].exact, "the time is that of the sweep");
+        assert!(!events[0].exact, "its time is that of the sweep");
         assert_eq!(translation.swept_count["process.reap"], 1);
     }
 
     #[test]
-    fn a_loss_is_reported_once_and_added_up_at_the_end() {
+    fn an_end_that_a_hook_reports_after_the_sweep_is_counted_once() {
+        let mut translation = translation();
+        let swept = |pid| {
+            let part =
+                ProcessPart { start_boot_ns: 5, pid, parent_pid: 1, uid: 0, ns_inum: 7, comm: [b's'; 16] };
+            Swept::Reaped(Unreaped { process: part, exit_boot_ns: 1_500, pids: [pid, 3].into() })
+        };
+        translation.sweep(BootNs(2_500), swept(21));
+        translation.sweep(BootNs(2_500), swept(22));
+        let header = Header {
+            boot_ns: 3_000,
+            size: 32,
+            kind: Kind::ProcessReap as u8,
+            flags: FLAG_INEXACT,
+            pids: 0,
+            other_pids: 0,
+        };
+        let mut events = Vec::new();
+        let free = Record::ProcessFree(ProcessKey::new(21, 5));
+        translation.record(header, free, &mut |more| events.extend_from_slice(more));
+        assert_eq!(events.len(), 2, "each end is an event once: {events:?}");
+        assert_eq!(translation.swept_count["process.reap"], 1, "no hook has reported the other one");
+    }
+
+    #[test]
+    fn losses_are_reported_once_and_summed_at_the_end() {
         let mut translation = translation();
         let mut lost = Vec::new();
         let mut each = |events: &mut [Event]| {
@@ -462,7 +511,7 @@ mod tests {
         let end = serde_json::to_value(translation.end(&totals, missed, Duration::from_secs(1))).unwrap();
         assert_eq!(end["lost"], serde_json::json!({ "ring": 9, "table": 4, "hook": 3 }));
         let kernel = serde_json::json!({ "process.reap": { "submitted": 30, "lost": 9 } });
-        assert_eq!(end["kernel"], kernel, "kinds that had none are left out");
+        assert_eq!(end["kernel"], kernel, "kinds without records are left out");
         let creations_with_init = KindTotals { submitted: 7, lost: 1 };
         let end = translation.end(&Totals { creations_with_init, ..totals }, missed, Duration::from_secs(1));
         let end = serde_json::to_value(end).unwrap();

@@ -1,4 +1,4 @@
-//! Where events come from: the running kernel, a recording, or a list; and how snapshots are taken.
+//! Sources of events: the running kernel, a recording, or a list. Also takes snapshots.
 
 pub mod kinds;
 #[cfg(any(test, feature = "test-tools"))]
@@ -19,24 +19,24 @@ use crate::{
 };
 use recording::Damage;
 
-/// How far a source has been read.
+/// State of a source after a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// More is there already.
+    /// More events are available now.
     More,
-    /// This is all for now.
+    /// No more events for now.
     Idle,
-    /// This was all.
+    /// No more events at all.
     End,
 }
 
-/// Why a source cannot be read any further.
+/// Why a source cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The ring buffer cannot be waited for.
+    /// Waiting for the ring buffer failed.
     #[error("wait for the ring buffer: {0}")]
     Wait(io::Error),
-    /// The kernel side cannot be read.
+    /// Reading the kernel side failed.
     #[error(transparent)]
     Kernel(#[from] LoadError),
     /// The rest of a recording cannot be read.
@@ -44,38 +44,40 @@ pub enum SourceError {
     Recording(#[from] Damage),
 }
 
-/// Gives events, in the order of their times.
+/// A source of events in the order of their times.
 pub trait Source {
-    /// Hands over what has happened since the last call, oldest first: together what came to be at once, as a namespace and
-    /// its init do. Waits a short while where there is nothing.
+    /// Passes on what has happened since the last call, oldest first. Events of one moment, such as a namespace and its
+    /// init, are passed on together. If there is nothing, it waits a short while.
     fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError>;
 
-    /// Takes over what has happened and hands over nothing: the next [`Source::read`] does. The pipeline calls it while a
-    /// snapshot is taken, and while it is handed on, so that the kernel's ring buffer does not run over meanwhile. With `waits` it
-    /// waits a short while where there is nothing.
+    /// Takes over what has happened without passing it on; the next [`Source::read`] does that. The pipeline calls it
+    /// while a snapshot is being taken and passed on, so that the kernel's ring buffer does not overflow. With `waits`,
+    /// it waits a short while if there is nothing.
     fn hold(&mut self, _waits: bool) -> Result<(), SourceError> {
         Ok(())
     }
 
-    /// No more is to happen: the reads that follow hand over what is left, up to [`Progress::End`].
+    /// Stops the source. Later reads pass on what is left, until [`Progress::End`].
     fn stop(&mut self);
 
-    /// Whether it is the running kernel, which sends what is followed. A recording has what its `stream.start` lists.
+    /// Whether it is the running kernel, which sends the events that are followed. A recording only has those that its
+    /// `stream.start` lists.
     fn is_live(&self) -> bool {
         false
     }
 
-    /// The moment up to which all events were handed over.
+    /// All events up to this time were passed on.
     fn now(&self) -> BootNs;
 
-    /// An event of the pipeline's own, at this time, or at that of the last event where that is later.
+    /// Makes an event of the pipeline itself. Its time is `boot_ns`, or that of the last event if that is later.
     fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event;
 
-    /// A snapshot has found this zombie. A source that reports reapings asks after it: no hook may ever see this one go.
+    /// Tells the source about a zombie that a snapshot found. A source that reports reaps checks it from then on,
+    /// because no hook may see it being reaped.
     fn found_zombie(&mut self, _process: &Process) {}
 
-    /// What a stream of this source ends with, behind all else: `stream.end` of this moment, with the source's own counts.
-    /// `None` where its events have their end among them.
+    /// The last event of the stream: a `stream.end` with the current time and the source's own counts. `None` if the
+    /// source's events already contain their end.
     fn end(&mut self) -> Option<Event> {
         None
     }

@@ -9,26 +9,26 @@ use std::{
 use pidns_ebpf::abi::DecodeError;
 
 use crate::{
-    event::identity::{BootNs, HostPid},
+    event::identity::BootNs,
     event::snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
     kernel::{
         capabilities::{self, Uses},
         clock,
         error::LoadError,
-        iterator::{TaskIterator, cgroups_of, snapshot_of},
+        iterator::{TaskIterator, snapshot_of},
         namespace,
     },
-    procfs::{Procfs, ties::Ties},
+    procfs::{Procfs, kernel_holders::KernelHolders},
 };
 
 /// Why there is no task iterator.
 #[derive(Clone, Debug)]
 pub enum NoIterator {
-    /// This is not the host's own PID namespace: the iterator's numbers match nothing in this /proc.
+    /// This is not the host's PID namespace: the iterator's PIDs match nothing in this /proc.
     Elsewhere,
-    /// A privilege is missing. Nothing is wrong then: /proc shows the user's own processes, and what it does not is counted.
+    /// A privilege is missing. This is normal: /proc shows the user's own processes, and unreadable ones are counted.
     Unprivileged,
-    /// This kernel refuses it, for this reason.
+    /// This kernel refuses it for this reason.
     Refused(String),
 }
 
@@ -36,32 +36,32 @@ impl Display for NoIterator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Elsewhere => f.write_str(
-                "this is not the host's own PID namespace: PIDs and levels are counted from the namespace of this /proc, \
-                 and what is outside of it is not seen",
+                "this is not the host's PID namespace: PIDs and levels are counted from the namespace of this /proc, \
+                 and processes outside it are missing",
             ),
             Self::Unprivileged => f.write_str("a privilege is missing: reading /proc"),
             Self::Refused(error) => {
-                write!(f, "{error}: reading /proc in its place, where starts are rounded down to 10 ms")
+                write!(f, "{error}: reading /proc instead, where start times are rounded down to 10 ms")
             }
         }
     }
 }
 
-/// What its user should know of a snapshot. Of snapshots that follow each other each kind comes once, and not with each new
-/// number.
+/// A fact about a snapshot that users should know. An observer reports each kind of unread or unnamed item once, and
+/// not again if a later snapshot has another number of them.
 #[derive(Clone, Debug)]
 pub enum Notice {
-    /// /proc is read in the iterator's place.
+    /// /proc is read instead of the iterator.
     NoIterator(NoIterator),
-    /// What the iterator left out is missing, as /proc cannot be read.
+    /// Processes that the iterator omits are missing, because /proc cannot be read. This is the error.
     LeftOut(String),
-    /// This was not read for want of a privilege.
+    /// This could not be read because a privilege is missing.
     Unread(Unread),
-    /// It is not known which namespaces these procs show.
+    /// The namespaces that these proc mounts show are unknown.
     Unnamed(Vec<Unnamed>),
 }
 
-/// A snapshot, and its notices.
+/// A snapshot with its notices.
 #[derive(Debug)]
 pub struct Observed {
     /// The snapshot.
@@ -76,52 +76,52 @@ pub enum SnapshotError {
     /// /proc cannot be read.
     #[error("read /proc: {0}")]
     Proc(io::Error),
-    /// Capabilities cannot be given up.
+    /// Capabilities cannot be dropped.
     #[error("drop the capabilities that are not needed any more: {0}")]
     Capabilities(io::Error),
-    /// The thread that takes snapshots is no more.
+    /// The thread that takes snapshots has ended.
     #[error("the thread that takes snapshots has ended")]
     ThreadEnded,
 }
 
-/// Is called during each snapshot.
+/// Called during each snapshot.
 pub trait SnapshotWatch: Send {
-    /// One is about to be taken.
+    /// A snapshot is about to be taken.
     fn begins(&mut self);
-    /// The pass over all tasks is over.
+    /// All tasks were read, which took this long.
     fn passed(&mut self, took: Duration);
 }
 
 /// Takes snapshots.
 pub struct Observer {
-    /// None before the first snapshot.
+    /// `None` before the first snapshot.
     iterator: Option<Result<TaskIterator, NoIterator>>,
     load: fn(bool) -> Result<TaskIterator, NoIterator>,
-    /// Whether the iterators that find what holds namespaces are loaded too, as snapshots with holders are to be expected.
+    /// Whether the iterators that find holders are loaded too, for snapshots with holders.
     finds_holders: bool,
-    /// Whether the capabilities that a snapshot does not need are dropped before the first one.
+    /// Whether to drop the capabilities that a snapshot does not need before the first one.
     drops_capabilities: bool,
-    /// Whether the paths of cgroups are read: a file for each set of cgroups.
+    /// Whether to read the paths of cgroups: one file for each set of cgroups.
     reads_cgroups: bool,
     notices: Vec<Notice>,
-    given: Given,
+    given: ReportedKinds,
     watch: Option<Box<dyn SnapshotWatch>>,
 }
 
-/// The kinds of notices that were given.
+/// Kinds of notices that were already given.
 #[derive(Debug, Default)]
-struct Given {
+struct ReportedKinds {
     unread: [bool; 6],
     unnamed: [bool; 3],
 }
 
 impl Observer {
-    /// For a command that does nothing but take snapshots: it drops the capabilities that those do not need.
+    /// For a command that only takes snapshots. It drops the capabilities that those do not need.
     pub fn new() -> Self {
         Self { drops_capabilities: true, ..Self::before_a_stream() }
     }
 
-    /// For a command that loads a stream afterwards, which takes privileges.
+    /// For a command that loads a stream afterwards, which needs more privileges.
     pub fn before_a_stream() -> Self {
         Self {
             iterator: None,
@@ -130,17 +130,17 @@ impl Observer {
             drops_capabilities: false,
             reads_cgroups: false,
             notices: Vec::new(),
-            given: Given::default(),
+            given: ReportedKinds::default(),
             watch: None,
         }
     }
 
-    /// Has the processes of its snapshots come with the paths of their cgroups.
+    /// Adds the paths of cgroups to the processes of its snapshots.
     pub fn with_cgroups(self) -> Self {
         Self { reads_cgroups: true, ..self }
     }
 
-    /// For a command that takes no snapshot with holders: it loads less.
+    /// For a command that takes no snapshots with holders. It loads fewer programs.
     pub fn without_holders(self) -> Self {
         Self { finds_holders: false, ..self }
     }
@@ -151,14 +151,13 @@ impl Observer {
         self
     }
 
-    /// One that loads its iterator so: for tests of kernels that refuse it.
+    /// An observer that loads the iterator with this function. For tests of kernels that refuse it.
     #[cfg(any(test, feature = "test-tools"))]
     pub fn refusing(why: fn(bool) -> Result<TaskIterator, NoIterator>) -> Self {
         Self { load: why, ..Self::before_a_stream() }
     }
 
-    /// Takes a snapshot; with what holds namespaces where that is wanted, which takes longer. `between` is called every few
-    /// milliseconds.
+    /// Takes a snapshot. With holders of namespaces it takes longer. Calls `between` every few milliseconds.
     pub fn snapshot(
         &mut self,
         with_holders: bool,
@@ -172,8 +171,10 @@ impl Observer {
         }
         let boot_ns = clock::boottime_ns();
         let mut snapshot = match self.iterate(boot_ns, between) {
-            Some((mut snapshot, cgroups)) => {
-                procfs.add_cgroups(&mut snapshot, &cgroups, between);
+            Some(mut snapshot) => {
+                if self.reads_cgroups {
+                    procfs.add_cgroups(&mut snapshot, between);
+                }
                 if let Err(error) = procfs.add_left_out(&mut snapshot, between) {
                     self.notices.push(Notice::LeftOut(error.to_string()));
                 }
@@ -181,24 +182,26 @@ impl Observer {
             }
             None => procfs.snapshot(boot_ns, between).map_err(SnapshotError::Proc)?,
         };
+        procfs.add_wait_channels(&mut snapshot);
         if let Some(watch) = &mut self.watch {
             let took = clock::boottime_ns().saturating_since(boot_ns);
             watch.passed(Duration::from_nanos(took));
         }
         if with_holders {
-            let ties = self.ties(&snapshot, between);
-            procfs.add_holders(&mut snapshot, ties, between);
+            let holders = self.holders(&snapshot, between);
+            procfs.add_holders(&mut snapshot, holders, between);
         }
         self.notices.extend(self.given.new_kinds(&snapshot));
         Ok(Observed { snapshot, notices: std::mem::take(&mut self.notices) })
     }
 
-    /// Why the last snapshot was not the iterator's.
+    /// Why the last snapshot did not use the iterator.
     pub fn without_iterator(&self) -> Option<&NoIterator> {
         self.iterator.as_ref()?.as_ref().err()
     }
 
-    /// Once: loads the iterator, then drops what is not needed any more. Loading wants no other thread.
+    /// At the first call, loads the iterator, then drops the capabilities that are no longer needed. There must be no
+    /// other thread during loading.
     fn open(&mut self) -> Result<(), SnapshotError> {
         if self.iterator.is_some() {
             return Ok(());
@@ -214,27 +217,18 @@ impl Observer {
         Ok(())
     }
 
-    /// What the kernel's iterators report about holders. Nothing where they are missing: /proc has the same then, but for files of
-    /// a thread that has its own, and takes longer.
-    fn ties(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> Ties {
+    /// Holders that the kernel's iterators report. Empty if the iterators are missing. Then /proc is read, which takes
+    /// longer and lacks files of threads with their own file table.
+    fn holders(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> KernelHolders {
         let iterator = self.iterator.as_mut().and_then(|iterator| iterator.as_mut().ok());
-        let iterator = iterator.filter(|iterator| iterator.ties().is_ok());
-        iterator.and_then(|iterator| iterator.read_ties(snapshot, between).ok()).unwrap_or_default()
+        let iterator = iterator.filter(|iterator| iterator.holders_loaded().is_ok());
+        iterator.and_then(|iterator| iterator.read_holders(snapshot, between).ok()).unwrap_or_default()
     }
 
-    /// The iterator's snapshot, and where paths of cgroups are wanted what stands for those of each process; `None` where there is
-    /// no iterator.
-    fn iterate(
-        &mut self,
-        boot_ns: BootNs,
-        between: &mut dyn FnMut(),
-    ) -> Option<(Snapshot, Vec<(HostPid, u64)>)> {
+    /// The iterator's snapshot; `None` without an iterator.
+    fn iterate(&mut self, boot_ns: BootNs, between: &mut dyn FnMut()) -> Option<Snapshot> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
-        let decode = |records: &[u8]| {
-            let until = clock::boottime_ns();
-            let cgroups = if self.reads_cgroups { cgroups_of(records)? } else { Vec::new() };
-            Ok((snapshot_of(boot_ns, until, records)?, cgroups))
-        };
+        let decode = |records: &[u8]| snapshot_of(boot_ns, clock::boottime_ns(), records);
         let read = iterator.read(between).and_then(|records| {
             decode(&records).map_err(|error: DecodeError| LoadError::Iterator(error.to_string()))
         });
@@ -256,8 +250,8 @@ impl Default for Observer {
     }
 }
 
-impl Given {
-    /// The notices of this snapshot that none before it had.
+impl ReportedKinds {
+    /// The notices of this snapshot that no earlier one had.
     fn new_kinds(&mut self, snapshot: &Snapshot) -> Vec<Notice> {
         let Unread { processes, namespaces, files, mounts, hidden, behind_server } = snapshot.unread;
         let are = [processes > 0, namespaces > 0, files > 0, mounts > 0, hidden, behind_server > 0];
@@ -274,7 +268,7 @@ impl Given {
     }
 }
 
-/// Whether there is one that was not there before.
+/// Marks these kinds as given. Returns whether one is new.
 fn is_new<const N: usize>(given: &mut [bool; N], are: [bool; N]) -> bool {
     let before = *given;
     for (given, is) in given.iter_mut().zip(are) {
@@ -287,7 +281,7 @@ fn load(with_ties: bool) -> Result<TaskIterator, NoIterator> {
     if namespace::is_initial() != Some(true) {
         return Err(NoIterator::Elsewhere);
     }
-    let iterator = if with_ties { TaskIterator::load_with_ties() } else { TaskIterator::load() };
+    let iterator = if with_ties { TaskIterator::load_with_holders() } else { TaskIterator::load() };
     iterator.map_err(|error| match error {
         LoadError::Privilege(_) | LoadError::UserNamespace => NoIterator::Unprivileged,
         error => NoIterator::Refused(error.to_string()),
@@ -301,7 +295,7 @@ mod tests {
     use crate::event::snapshot::SnapshotSource;
 
     #[test]
-    fn a_refused_iterator_is_replaced_by_proc_and_the_reason_given() {
+    fn a_refused_iterator_is_replaced_by_proc_with_a_reason() {
         let refusal =
             |_| Err(NoIterator::Refused(LoadError::Iterator("no such thing".to_owned()).to_string()));
         let mut observer = Observer::refusing(refusal);
@@ -314,12 +308,12 @@ mod tests {
         for part in ["task iterator", "no such thing", "rounded"] {
             assert!(reason.contains(part), "{part}: {reason}");
         }
-        assert!(!reason.contains("--hooks"), "that is about the stream: {reason}");
+        assert!(!reason.contains("--hooks"), "--hooks is only about the stream: {reason}");
     }
 
     #[test]
-    fn each_kind_of_unread_things_is_noticed_once() {
-        let mut given = Given::default();
+    fn each_kind_of_unread_files_gives_one_notice() {
+        let mut given = ReportedKinds::default();
         let mut notices = |unread| {
             let snapshot = Snapshot { unread, ..Snapshot::empty(SnapshotSource::Proc, BootNs(0)) };
             given.new_kinds(&snapshot).len()
@@ -327,9 +321,9 @@ mod tests {
         let files = |files| Unread { files, ..Unread::default() };
         assert_eq!(notices(Unread::default()), 0);
         assert_eq!(notices(files(2)), 1);
-        assert_eq!(notices(files(3)), 0, "another number of the same");
+        assert_eq!(notices(files(3)), 0, "the same kind with another number");
         assert_eq!(notices(files(0)), 0);
-        assert_eq!(notices(files(4)), 0, "as it was noticed before");
-        assert_eq!(notices(Unread { mounts: 1, ..files(4) }), 1, "something else");
+        assert_eq!(notices(files(4)), 0, "the notice was given before");
+        assert_eq!(notices(Unread { mounts: 1, ..files(4) }), 1, "another kind");
     }
 }

@@ -1,4 +1,4 @@
-//! Recordings: files of events, one JSON object a line, with zstd around it or not.
+//! Reads recordings: files with one event as a JSON object on each line, compressed with zstd or not.
 
 use std::{
     fs::File,
@@ -15,28 +15,28 @@ use crate::{
     text::printable,
 };
 
-/// What a zstd frame begins with (RFC 8878, 3.1.1).
+/// First bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
-/// Longest line: an exec with 4 KB of arguments, each byte of them escaped, is a fraction of it.
+/// Longest line in bytes. An exec with 4 KB of arguments, each byte escaped, needs a fraction of it.
 const LONGEST_LINE: u64 = 1 << 20;
-/// Most memory that this process may have taken when there is more to read, bytes. 200,000 processes in 50,000 namespaces, which
-/// the program is built for, take a tenth of it.
+/// Memory limit of this process while a recording is read, in bytes. The program is built for 200,000 processes in
+/// 50,000 namespaces, which take a tenth of it.
 const MEMORY: u64 = 1 << 30;
-/// So many bytes of lines are read before memory is checked again.
-const BETWEEN_LOOKS: u64 = 1 << 20;
+/// Memory is checked after this many bytes of lines.
+const CHECK_INTERVAL: u64 = 1 << 20;
 
-/// Why a recording cannot be read any further. What stood before it is good.
+/// Why a recording cannot be read further. Everything before is good.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// The line is no event.
-    #[error("line {line}: {}{}", printable(&error.to_string()), is_one(*line))]
+    /// The line is not an event.
+    #[error("line {line}: {}{}", printable(&error.to_string()), not_a_recording(*line))]
     Line {
         /// Its number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The fault.
         error: serde_json::Error,
     },
-    /// The last line has no end.
+    /// The last line is incomplete.
     #[error("line {line}: the file ends in the middle of it")]
     CutOff {
         /// Its number, from 1.
@@ -48,64 +48,66 @@ pub enum Damage {
         /// Its number, from 1.
         line: u64,
     },
-    /// Events are not there that were.
+    /// Events are missing.
     #[error("line {line}: {} missing before it (seq {found}{})", Count(*missing, "event is", "events are"), after(*.before))]
     Missing {
-        /// Number of the line behind the gap, from 1.
+        /// Number of the line after the gap, from 1.
         line: u64,
-        /// How many.
+        /// Number of missing events.
         missing: u64,
-        /// `seq` of the event before the gap; 0 where there is none.
+        /// `seq` of the event before the gap; 0 if there is none.
         before: u64,
-        /// `seq` of the event behind it.
+        /// `seq` of the event after the gap.
         found: u64,
     },
-    /// It is no later event than the one before.
-    #[error("line {line}: it does not follow the line before it (seq {found}{})", after(*.before))]
+    /// The event does not come after the previous one.
+    #[error("line {line}: its event is not later than the one before (seq {found}{})", after(*.before))]
     Disordered {
         /// Its number, from 1.
         line: u64,
-        /// `seq` of the event before.
+        /// `seq` of the previous event.
         before: u64,
-        /// Its own.
+        /// `seq` of this event.
         found: u64,
     },
-    /// The file cannot be read, or what it is compressed with is damaged.
+    /// The file cannot be read, or its compressed data is damaged.
     #[error("after line {line}: {error}")]
     Unreadable {
         /// Number of the last line that could be read.
         line: u64,
-        /// What came back.
+        /// The error.
         error: io::Error,
     },
-    /// What it makes takes more memory than a recording may.
+    /// The model of the recording takes more memory than allowed.
     #[error(
-        "after line {line}: what it has made so far takes more than {} MiB of memory, which is all that a recording may take",
+        "after line {line}: processing the recording takes more than {} MiB of memory, the limit for a recording",
         budget >> 20
     )]
     TooLarge {
         /// Number of the last line that was read.
         line: u64,
-        /// How much it may take, bytes.
+        /// The limit in bytes.
         budget: u64,
     },
-    /// All lines are good, and the last one is not there.
-    #[error("after line {line}: the recording ends without stream.end: {}", why_without_end(*line))]
+    /// All lines are good, but the last event is missing.
+    #[error("{}", without_end(*line))]
     NoEnd {
         /// Number of the last line.
         line: u64,
     },
 }
 
-/// What is wrong from the start may never have been a recording.
-fn is_one(line: u64) -> &'static str {
+/// If the first line is wrong, the file may not be a recording at all.
+fn not_a_recording(line: u64) -> &'static str {
     if line == 1 { ": is this a recording, as `pidns-trace record` makes them?" } else { "" }
 }
 
-fn why_without_end(line: u64) -> &'static str {
+fn without_end(line: u64) -> String {
     match line {
-        0 => "it is empty",
-        _ => "the recording was cut off, or is still being written",
+        0 => format!("it is empty{}", not_a_recording(1)),
+        _ => format!(
+            "after line {line}: the recording ends without stream.end: the recording was cut off, or is still being written"
+        ),
     }
 }
 
@@ -113,25 +115,25 @@ fn after(before: u64) -> String {
     if before == 0 { " at the beginning".to_owned() } else { format!(" after {before}") }
 }
 
-/// The events of a recording, one after the other.
+/// Iterates over the events of a recording.
 pub struct Recording {
     lines: Box<dyn BufRead + Send>,
     line: u64,
-    /// `seq` of the event before.
+    /// `seq` of the previous event.
     seq: u64,
     ended: bool,
     over: bool,
-    /// Events of kinds that only a later version knows.
+    /// Number of events whose kinds only a later version knows.
     unknown: u64,
     memory: u64,
-    /// Bytes of lines that were read since memory was checked.
+    /// Bytes of lines that were read since the last check of memory.
     unlooked: u64,
 }
 
-/// A file of a recording, open, of which nothing is read yet.
+/// An open file of a recording. Nothing is read yet.
 #[derive(Debug)]
 pub struct RecordingFile {
-    /// None: standard input.
+    /// `None` for standard input.
     file: Option<File>,
     can_be_read_again: bool,
 }
@@ -140,7 +142,7 @@ impl RecordingFile {
     /// Opens a file; `-` is standard input.
     ///
     /// # Errors
-    /// It cannot be opened, or is a folder.
+    /// The file cannot be opened, or is a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path == "-" {
             return Ok(Self { file: None, can_be_read_again: false });
@@ -153,15 +155,15 @@ impl RecordingFile {
         Ok(Self { file: Some(file), can_be_read_again: found.is_file() })
     }
 
-    /// Whether it is a regular file.
+    /// Whether the file is a regular file.
     pub fn can_be_read_again(&self) -> bool {
         self.can_be_read_again
     }
 
-    /// Reads it; a regular file from its beginning, each time. Those that read it at the same time share the place.
+    /// Reads the recording. A regular file is read from its beginning each time.
     ///
     /// # Errors
-    /// What comes first cannot be read.
+    /// The beginning cannot be read.
     pub fn read(&self) -> io::Result<Recording> {
         let Some(file) = &self.file else { return Recording::read(io::stdin()) };
         let mut file = file.try_clone()?;
@@ -178,7 +180,7 @@ impl Recording {
         RecordingFile::open(path)?.read()
     }
 
-    /// Reads from there.
+    /// Reads a recording from `from`.
     pub fn read(from: impl Read + Send + 'static) -> io::Result<Self> {
         let mut from = BufReader::new(from);
         let compressed = from.fill_buf()?.starts_with(&ZSTD_MAGIC);
@@ -199,9 +201,26 @@ impl Recording {
         })
     }
 
-    /// How many events there were, so far, of kinds that only a later version of this program knows: they are left out.
+    /// Number of events so far whose kinds only a later version of this program knows. They are omitted.
     pub fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// The events that can name a container or start a namespace, up to the first line that cannot be read. Other lines
+    /// are not parsed, which would take most of the time.
+    pub fn naming(mut self) -> impl Iterator<Item = Event> {
+        const WORDS: [&str; 3] = ["\"container\"", "\"namespace.create\"", "\"stream.start\""];
+        let mut bytes = Vec::new();
+        std::iter::from_fn(move || {
+            while let Ok(true) = self.next_line(&mut bytes) {
+                let names =
+                    str::from_utf8(&bytes).is_ok_and(|line| WORDS.iter().any(|word| line.contains(word)));
+                if names && let Ok(event) = serde_json::from_slice(&bytes) {
+                    return Some(event);
+                }
+            }
+            None
+        })
     }
 
     fn next_line(&mut self, bytes: &mut Vec<u8>) -> Result<bool, Damage> {
@@ -216,7 +235,7 @@ impl Recording {
         }
         self.line += 1;
         self.unlooked += bytes.len() as u64;
-        if self.unlooked >= BETWEEN_LOOKS {
+        if self.unlooked >= CHECK_INTERVAL {
             self.unlooked = 0;
             if procfs::own_memory().is_some_and(|taken| taken > self.memory) {
                 return Err(Damage::TooLarge { line: self.line, budget: self.memory });
@@ -234,7 +253,7 @@ impl Recording {
         while self.next_line(&mut bytes)? {
             match serde_json::from_slice::<Event>(&bytes) {
                 Ok(event) => {
-                    // Recordings can stand one behind the other in a file, and each counts from 1.
+                    // A file can contain several recordings, one after the other. Each counts from 1.
                     if event.seq == 1 && matches!(event.body, Body::StreamStart { .. }) {
                         if self.line > 1 && !self.ended {
                             return Err(Damage::NoEnd { line: self.line - 1 });
@@ -257,7 +276,7 @@ impl Recording {
         Ok(None)
     }
 
-    /// Each event is the next one: a recorder reports what it lost (`stream.lost`), and counts on.
+    /// Checks that this is the next event: a recorder reports lost events (`stream.lost`) and counts on without a gap.
     fn follow(&mut self, found: u64) -> Result<(), Damage> {
         let (line, before) = (self.line, self.seq);
         self.seq = found;
@@ -282,7 +301,7 @@ impl Iterator for Recording {
     }
 }
 
-/// `seq` of an event whose name is not known here: there may be more of them within a version of the schema.
+/// `seq` of an event with an unknown name. A version of the schema can get more events later.
 fn seq_of_a_later_event(line: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Head {
@@ -316,7 +335,7 @@ mod tests {
         )
     }
 
-    /// The names of the events, and what the end is like.
+    /// Returns the names of the events, and the damage, if any.
     fn read(bytes: &[u8]) -> (Vec<&'static str>, Option<String>) {
         let mut names = Vec::new();
         for event in Recording::read(Cursor::new(bytes.to_vec())).unwrap() {
@@ -340,7 +359,7 @@ mod tests {
         for bytes in [text.clone().into_bytes(), compressed(&text)] {
             assert_eq!(read(&bytes), (vec!["stream.start", "stream.lost", "stream.end"], None));
         }
-        // One that was continued.
+        // A recording that was continued.
         let twice = [compressed(&text), compressed(&text)].concat();
         let (names, damage) = read(&twice);
         assert_eq!((names.len(), damage), (6, None));
@@ -354,8 +373,8 @@ mod tests {
             (format!("{one}\n{two}"), 1, "line 2: the file ends in the middle of it"),
             (format!("{one}\n{}", &two[..20]), 1, "line 2: the file ends in the middle of it"),
             (format!("{one}\nnonsense\n{three}\n"), 1, "line 2: expected"),
-            (format!("{one}\n{}\n", two.replace("\"v\":1", "\"v\":2")), 1, "line 2: this is version 2"),
-            (String::new(), 0, "after line 0: the recording ends without"),
+            (format!("{one}\n{}\n", two.replace("\"v\":1", "\"v\":2")), 1, "line 2: version 2 of the events"),
+            (String::new(), 0, "it is empty: is this a recording"),
             (format!("{one}\n{}", "x".repeat(2 << 20)), 1, "line 2: longer than any event"),
         ];
         for (text, good, message) in cases {
@@ -393,7 +412,7 @@ mod tests {
             (namespace(33), Some("line 1: level 33: ")),
         ] {
             let (names, damage) = read(text.as_bytes());
-            let damage = damage.expect("it has no end");
+            let damage = damage.expect("the recording has no end");
             match message {
                 Some(message) => {
                     assert!(names.is_empty() && damage.starts_with(message), "{damage}: {message}")
@@ -404,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_takes_too_much_memory_is_left_with_the_line() {
+    fn a_recording_that_takes_too_much_memory_is_abandoned_and_its_line_named() {
         let text: String = (1..=20_000).map(|seq| format!("{}\n", lost(seq))).collect();
         let recording = Recording::read(Cursor::new(text.into_bytes())).unwrap();
         let mut recording = Recording { memory: 1 << 20, ..recording };
@@ -416,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_are_missing_are_damage() {
+    fn missing_events_are_damage() {
         let text = |seqs: &[u64]| {
             let events: String = seqs.iter().map(|&seq| format!("{}\n", lost(seq))).collect();
             format!("{events}{}\n", end(seqs.last().unwrap() + 1))
@@ -425,8 +444,8 @@ mod tests {
             (&[1, 2, 6][..], 2, "line 3: 3 events are missing before it (seq 6 after 2)"),
             (&[1, 3], 1, "line 2: 1 event is missing before it (seq 3 after 1)"),
             (&[3, 4], 0, "line 1: 2 events are missing before it (seq 3 at the beginning)"),
-            (&[1, 2, 2], 2, "line 3: it does not follow the line before it (seq 2 after 2)"),
-            (&[1, 2, 3, 2], 3, "line 4: it does not follow the line before it (seq 2 after 3)"),
+            (&[1, 2, 2], 2, "line 3: its event is not later than the one before (seq 2 after 2)"),
+            (&[1, 2, 3, 2], 3, "line 4: its event is not later than the one before (seq 2 after 3)"),
         ] {
             let (names, damage) = read(text(seqs).as_bytes());
             assert_eq!((names.len(), damage.as_deref()), (good, Some(message)));
@@ -434,20 +453,20 @@ mod tests {
     }
 
     #[test]
-    fn events_that_only_a_later_version_has_are_left_out_and_counted() {
+    fn unknown_events_are_omitted_and_counted() {
         let later = lost(1).replace("stream.lost", "stream.found");
         let text = format!("{later}\n{}\n", end(2));
         let mut recording = Recording::read(Cursor::new(text.into_bytes())).unwrap();
-        assert_eq!(recording.by_ref().filter_map(Result::ok).count(), 1, "and none is missing");
+        assert_eq!(recording.by_ref().filter_map(Result::ok).count(), 1, "no event is missing");
         assert_eq!(recording.unknown(), 1);
     }
 
     proptest! {
         #[test]
-        fn no_file_is_too_bad(bytes: Vec<u8>, compress: bool) {
+        fn any_file_ends_with_an_error_and_never_panics(bytes: Vec<u8>, compress: bool) {
             let mut file = if compress { ZSTD_MAGIC.to_vec() } else { Vec::new() };
             file.extend(bytes);
-            prop_assert!(read(&file).1.is_some(), "it has no end");
+            prop_assert!(read(&file).1.is_some(), "the recording has no end");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A recording as a source: its events, up to a moment of it.
+//! A recording as a source: its events up to a moment.
 
 use std::{
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -15,67 +15,68 @@ use super::{
 use crate::event::identity::BootNs;
 use crate::event::{Body, Event};
 
-/// How long the next event is waited for: a pipe can be silent for ever, and the end must come all the same.
+/// Longest wait for the next event. A pipe can be silent forever, and the replay must still end when a signal
+/// stops it.
 const IDLE: Duration = Duration::from_millis(100);
-/// Events that are read ahead, and handed over together.
+/// Number of events that are read ahead, and passed on together.
 const AHEAD: usize = 1_000;
 
-/// Where a recording is left.
+/// The moment at which a replay stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// At its end.
+    /// The end of the recording.
     End,
-    /// At this moment by the wall clock, as the events show it.
+    /// This moment of the wall clock, as the events show it.
     Time(Timestamp),
-    /// So long after its first event.
+    /// This long after the first event.
     Elapsed(Duration),
 }
 
-/// The moment at which a recording was left.
+/// The moment at which a replay stopped.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Moment {
-    /// The last event before it, by both clocks.
+pub struct ReplayEnd {
+    /// Times of the last event before the moment, by both clocks.
     pub last: Option<(BootNs, Timestamp)>,
-    /// How long it is behind that event.
+    /// Time from that event to the moment.
     pub behind: Duration,
-    /// In which of the file's streams it is, from 1: recordings can stand one behind the other in a file.
+    /// Number of the stream in the file, from 1: a file can contain several recordings, one after the other.
     pub stream: u64,
-    /// Whether the recording goes on, or went on, beyond it. (One that ends before the moment has none.)
+    /// Whether the recording reaches the moment. False if it ends before.
     pub is_within: bool,
-    /// Of a moment before the first event, when that was.
+    /// Time of the first event, if the moment is before it.
     pub first: Option<Timestamp>,
 }
 
-/// Events of a recording.
+/// Replays the events of a recording.
 pub struct Replay<I> {
     events: I,
     until: Until,
     clock: Clock,
-    moment: Moment,
+    moment: ReplayEnd,
     over: bool,
     /// `seq` and time of the last event.
     last: Option<(u64, Timestamp, BootNs)>,
 }
 
-/// What a reader of events has for now.
+/// The result of reading an event.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is taken apart at once, and a box would cost each event an allocation"
+    reason = "it is destructured at once, and a box would cost each event an allocation"
 )]
 pub enum Next {
     /// An event.
     Event(Event),
-    /// Nothing yet.
+    /// No event yet.
     Nothing,
-    /// The end.
+    /// The end of the recording.
     End,
     /// The rest cannot be read.
     Damage(Damage),
 }
 
-/// Reads events one by one.
+/// Reads events one at a time.
 pub trait EventReader {
-    /// The next one; with `waits` it is waited for a short while.
+    /// Returns the next event. With `waits`, it waits a short while for it.
     fn next(&mut self, waits: bool) -> Next;
 }
 
@@ -89,16 +90,16 @@ impl<T: Iterator<Item = Result<Event, Damage>>> EventReader for T {
     }
 }
 
-/// Reads a recording for who wants no event to be waited for: ahead, or where no thread can be started, in the caller's.
+/// Reads a recording without blocking: in its own thread or, if no thread can be started, in the caller's.
 pub enum Reading {
-    /// In a thread of its own.
+    /// In its own thread.
     Ahead(Ahead),
-    /// In the caller's thread: a silent pipe is waited for.
+    /// In the caller's thread. Here a silent pipe blocks.
     InTurn(Recording),
 }
 
 impl Reading {
-    /// Begins to read.
+    /// Starts reading.
     pub fn start(recording: Recording) -> Self {
         match Ahead::start(recording) {
             Ok(ahead) => Self::Ahead(ahead),
@@ -106,7 +107,7 @@ impl Reading {
         }
     }
 
-    /// How many events were left out that only a later version knows, where it was read to its end.
+    /// Number of omitted events whose kinds only a later version knows. Valid after the end was read.
     pub fn unknown(&self) -> u64 {
         match self {
             Self::Ahead(ahead) => ahead.unknown,
@@ -124,28 +125,28 @@ impl EventReader for Reading {
     }
 }
 
-/// Reads ahead in a thread of its own.
+/// Reads ahead in its own thread.
 pub struct Ahead {
     read: Receiver<Read>,
     unknown: u64,
 }
 
-/// What the thread has read.
+/// A result of the thread.
 enum Read {
     Event(Box<Result<Event, Damage>>),
-    /// The end, with how many events of kinds that are not known here.
+    /// The end, with the number of events whose kinds are unknown.
     End(u64),
 }
 
 impl Ahead {
-    /// Starts the thread. Gives the recording back where none can be started.
+    /// Starts the thread. Returns the recording if none can be started.
     fn start(recording: Recording) -> Result<Self, Box<Recording>> {
         let (give, read) = mpsc::sync_channel(AHEAD);
         let (hand_over, handed_over) = mpsc::channel::<Recording>();
         let work = move || {
             let Ok(mut recording) = handed_over.recv() else { return };
             for event in recording.by_ref() {
-                // Nothing more is wanted.
+                // The reader was dropped.
                 if give.send(Read::Event(Box::new(event))).is_err() {
                     return;
                 }
@@ -178,28 +179,29 @@ impl EventReader for Ahead {
 }
 
 impl<I: EventReader> Replay<I> {
-    /// Up to this moment.
+    /// Replays these events until this moment.
     pub fn new(events: I, until: Until) -> Self {
-        let (clock, moment) = (Clock::default(), Moment::default());
+        let (clock, moment) = (Clock::default(), ReplayEnd::default());
         Self { events, until, clock, moment, over: false, last: None }
     }
 
-    /// What its events are read from.
+    /// The reader of the events.
     pub fn events(&self) -> &I {
         &self.events
     }
 
-    /// The moment at which it was left.
-    pub fn moment(&self) -> Moment {
+    /// The moment at which the replay stopped.
+    pub fn end(&self) -> ReplayEnd {
         self.moment
     }
 
-    /// Whether the moment is before this event, which is then none of it.
+    /// Whether this event is after the moment, so that the replay must stop before it.
     fn is_beyond(&mut self, event: &Event) -> bool {
         let since = self.clock.follow(event);
         let elapsed = self.clock.elapsed;
         let is_beyond = match self.until {
-            // Not by the kernel's clock from the first event on: this one may have been set since, and is what is shown.
+            // Compare the time of the event itself. The wall clock may have been set during the recording, and this
+            // time is what users see.
             Until::Time(time) => event.time > time,
             Until::Elapsed(after) => elapsed > after,
             Until::End => false,
@@ -210,7 +212,7 @@ impl<I: EventReader> Replay<I> {
                 (Until::Elapsed(after), _) => since.saturating_sub(elapsed.saturating_sub(after)),
                 _ => Duration::ZERO,
             };
-            // Before this event by the kernel's clock too, however far the other was set.
+            // The moment is before this event by the kernel's clock too, even if the wall clock was set in between.
             self.moment.behind = behind.min(since.saturating_sub(Duration::from_nanos(1)));
             self.moment.is_within = true;
             self.moment.first = Some(event.time);
@@ -218,7 +220,7 @@ impl<I: EventReader> Replay<I> {
         is_beyond
     }
 
-    /// Whether the moment is the end of the recording, or before it.
+    /// Whether the moment is at or before the end of the recording.
     fn has_reached_the_moment(&self) -> bool {
         match (self.until, self.moment.last) {
             (Until::Time(time), Some((_, last))) => time <= last,
@@ -234,7 +236,7 @@ impl<I: EventReader> Source for Replay<I> {
             if self.over {
                 return Ok(Progress::End);
             }
-            // Behind the first one only what is there already: a pipe may have one now and then.
+            // Wait only for the first event, because a pipe may deliver one now and then.
             match self.events.next(number == 0) {
                 Next::Event(event) if self.is_beyond(&event) => self.over = true,
                 Next::Event(mut event) => {
@@ -250,7 +252,7 @@ impl<I: EventReader> Source for Replay<I> {
                 }
                 Next::Damage(damage) => {
                     self.over = true;
-                    // The moment may be behind the damage.
+                    // The moment may be after the damage.
                     self.moment.is_within = true;
                     return Err(damage.into());
                 }
@@ -273,19 +275,19 @@ impl<I: EventReader> Source for Replay<I> {
     }
 }
 
-/// How long a recording has gone on, by its events.
+/// Measures how long a recording has been running, by its events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
     last: Option<(BootNs, Timestamp)>,
-    /// Since its first event.
+    /// Time since its first event.
     pub elapsed: Duration,
 }
 
 impl Clock {
-    /// Goes on to this event: how long that is since the one before.
+    /// Advances to this event. Returns the time since the previous one.
     pub fn follow(&mut self, event: &Event) -> Duration {
         let since = self.last.map_or(Duration::ZERO, |(boot_ns, time)| match event.body {
-            // Of another stream: the machine may have been started anew between the two.
+            // A new stream: the machine may have rebooted in between.
             Body::StreamStart { .. } => between(time, event.time),
             _ => Duration::from_nanos(event.boot_ns.saturating_since(boot_ns)),
         });
@@ -295,7 +297,7 @@ impl Clock {
     }
 }
 
-/// Zero where the clock was set back.
+/// Time between both, or zero if the clock was set back.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }

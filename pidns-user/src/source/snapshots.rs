@@ -1,4 +1,4 @@
-//! Snapshots that are taken beside the stream, so that its thread reads on meanwhile.
+//! Takes snapshots in parallel with the stream, so that the stream's thread keeps reading.
 
 use std::{
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
@@ -10,33 +10,33 @@ use super::observer::{Observed, Observer, SnapshotError};
 
 /// Takes snapshots.
 pub trait Snapshots: Send {
-    /// Begins one; with what holds namespaces where that is wanted, which takes longer. One that was begun before is not
-    /// wanted any more.
+    /// Begins a snapshot. With holders of namespaces it takes longer. An unfinished earlier snapshot is discarded.
     fn begin(&mut self, with_holders: bool);
 
-    /// The one that was begun, if it is ready within this time. `between` is called every few milliseconds where it is
-    /// taken in the caller's thread.
+    /// Returns the snapshot if it is ready within this time. If it is taken in the caller's thread, `between` is called
+    /// every few milliseconds.
     fn poll(&mut self, wait: Duration, between: &mut dyn FnMut()) -> Option<Result<Observed, SnapshotError>>;
 }
 
-/// Takes them in a thread of its own; in the caller's where no thread can be started (a full pids cgroup, say).
-pub fn beside(observer: Observer) -> Box<dyn Snapshots> {
+/// Takes snapshots in a separate thread, or in the caller's if no thread can be started (for example because a pids
+/// cgroup is full).
+pub fn start(observer: Observer) -> Box<dyn Snapshots> {
     match SnapshotThread::start(observer) {
         Ok(thread) => Box::new(thread),
         Err(observer) => Box::new(InTurn { observer, begun: None }),
     }
 }
 
-/// In a thread of its own. That ends when this is dropped, and the snapshot that it is taking is over.
+/// Takes snapshots in its own thread. After this is dropped, the thread ends when its current snapshot is finished.
 struct SnapshotThread {
     ask: Sender<(u64, bool)>,
     taken: Receiver<(u64, Result<Observed, SnapshotError>)>,
-    /// The number of the last one that was begun.
+    /// Number of the last snapshot that was begun.
     number: u64,
 }
 
 impl SnapshotThread {
-    /// Gives the observer back where no thread can be started.
+    /// Starts the thread. Returns the observer if none can be started.
     fn start(observer: Observer) -> Result<Self, Box<Observer>> {
         let (ask, asked) = mpsc::channel::<(u64, bool)>();
         let (give, taken) = mpsc::channel();
@@ -61,7 +61,7 @@ impl SnapshotThread {
 
 impl Snapshots for SnapshotThread {
     fn begin(&mut self, with_holders: bool) {
-        // A thread that has ended is found out by `poll`.
+        // `poll` notices if the thread has ended.
         self.number += 1;
         let _ = self.ask.send((self.number, with_holders));
     }
@@ -75,7 +75,7 @@ impl Snapshots for SnapshotThread {
             };
             match taken {
                 Ok((number, taken)) if number == self.number => return Some(taken),
-                // Another one was begun since.
+                // A later snapshot was begun since.
                 Ok(_) => {}
                 Err(true) => return Some(Err(SnapshotError::ThreadEnded)),
                 Err(false) => return None,
@@ -84,7 +84,7 @@ impl Snapshots for SnapshotThread {
     }
 }
 
-/// In the caller's thread, in slices.
+/// Takes snapshots in the caller's thread, in slices.
 struct InTurn {
     observer: Box<Observer>,
     begun: Option<bool>,
@@ -111,24 +111,24 @@ mod tests {
     }
 
     #[test]
-    fn without_a_thread_a_snapshot_is_taken_in_slices() {
+    fn a_snapshot_without_a_thread_is_taken_in_slices() {
         let mut in_turn = InTurn { observer: Box::new(observer()), begun: None };
         let mut slices = 0;
         assert!(in_turn.poll(Duration::ZERO, &mut || slices += 1).is_none(), "none was begun");
         in_turn.begin(true);
-        let taken = in_turn.poll(Duration::ZERO, &mut || slices += 1).expect("it is taken at once");
+        let taken = in_turn.poll(Duration::ZERO, &mut || slices += 1).expect("a snapshot at once");
         let processes = taken.expect("a /proc").snapshot.processes.len();
         assert!(slices >= processes && processes > 0, "{slices} slices, {processes} processes");
     }
 
     #[test]
-    fn a_snapshot_that_another_one_replaced_is_not_handed_out() {
+    fn a_replaced_snapshot_is_discarded() {
         let mut thread = SnapshotThread::start(observer()).ok().expect("a thread");
         thread.begin(true);
         thread.begin(false);
         let wait = Duration::from_secs(60);
         let taken = thread.poll(wait, &mut || {}).expect("in time").expect("a /proc");
-        assert!(taken.snapshot.holders.is_empty(), "the second one was taken without holders");
-        assert!(thread.poll(Duration::from_millis(100), &mut || {}).is_none(), "there is one");
+        assert!(taken.snapshot.holders.is_empty(), "the second snapshot has no holders");
+        assert!(thread.poll(Duration::from_millis(100), &mut || {}).is_none(), "there is only one snapshot");
     }
 }

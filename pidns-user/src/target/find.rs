@@ -1,4 +1,4 @@
-//! What a TARGET stands for in a snapshot, taken here and now or of a recording.
+//! Resolves a TARGET in a snapshot of the running system or of a recording.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -11,36 +11,36 @@ use crate::{
     text::Count,
 };
 
-/// What a TARGET names.
+/// The object that a TARGET names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The namespace of this inode number, if there is one.
+    /// The namespace with this inode number. It need not exist.
     Namespace(NsInum),
-    /// The process of this PID on the host, if there is one.
+    /// The process with this PID on the host. It need not exist.
     Process(HostPid),
-    /// A container, by the namespace that it is in.
+    /// A container: its namespace.
     Container(NsInum),
-    /// A container without a PID namespace of its own: its processes share that of others.
+    /// A container without its own PID namespace: its processes share one with others.
     Sharing(Found),
     /// A pod: its containers.
     Pod(Vec<Found>),
-    /// A container that is gone, by the namespace that it was in, whose number may be another's by now.
+    /// A container that is gone: its namespace. Another namespace may have the inode number by now.
     GoneContainer(NamespaceKey),
 }
 
-/// A container, and where its processes are.
+/// A container, and the namespace of its processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The namespace.
     pub(crate) ns: NsInum,
     /// The container.
     pub(crate) container: Arc<Container>,
-    /// Whether the namespace's PID 1 runs in it. Else it shares a namespace.
+    /// Whether the namespace's PID 1 is in the container. Otherwise the container shares the namespace.
     pub(crate) is_home: bool,
 }
 
-/// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
-/// to go first.
+/// Resolves a TARGET. In a recording it can also be a container that is gone, found by its namespace in `gone` (the
+/// last to go comes first).
 pub(crate) fn name(
     target: &str,
     snapshot: &Snapshot,
@@ -53,7 +53,7 @@ pub(crate) fn name(
         ParsedTarget::Name("") => Err(refused(NotFound::Meaningless("TARGET is empty".to_owned()))),
         ParsedTarget::Name(name) => match container(name, snapshot, gone)? {
             Some(found) => Ok(found),
-            // The name of a file in this folder.
+            // It is a file in the current directory.
             None if snapshot.source != SnapshotSource::Recording && is_file(name) => {
                 look_up(target, snapshot).map(Target::Namespace)
             }
@@ -63,8 +63,8 @@ pub(crate) fn name(
     }
 }
 
-/// All that a TARGET stands for, which exists: of a pod each of its containers, and of a container that shares a namespace its
-/// own processes alone.
+/// Resolves a TARGET that exists to all that it selects: for a pod each of its containers, and for a container that
+/// shares a namespace only its own processes.
 pub(crate) fn scope(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Scope, TargetError> {
     let found = match name(target, snapshot, &[])? {
         Target::Sharing(found) => vec![found],
@@ -86,7 +86,7 @@ pub(crate) fn scope(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> R
     Ok(scope)
 }
 
-/// The namespace that a TARGET stands for, which exists.
+/// Resolves a TARGET to its namespace, which must exist.
 pub(crate) fn namespace(
     target: &str,
     snapshot: &Snapshot,
@@ -101,8 +101,8 @@ pub(crate) fn one_namespace(target: &str, found: &[Found]) -> Result<NsInum, Tar
     match (namespaces.first(), namespaces.len()) {
         (Some(&inum), 1) => Ok(inum),
         _ => Err(TargetError::Usage(format!(
-            "{target:?} is a pod of several containers, each with its own PID namespace: give the number of one, or its \
-             name: {}",
+            "{target:?} is a pod of several containers, each with its own PID namespace: give the inode number or name \
+             of one: {}",
             listed(found)
         ))),
     }
@@ -138,44 +138,45 @@ fn namespace_of(
     }
 }
 
-/// Why no namespace of this number is found.
+/// The error if no namespace has this number.
 pub(crate) fn no_namespace(inum: NsInum, snapshot: &Snapshot) -> TargetError {
     TargetError::NoMatch(match snapshot.source {
         SnapshotSource::Recording => {
-            format!("{inum}: there was no such namespace then, as far as the recording shows")
+            format!("{inum}: no such namespace existed then, as far as the recording shows")
         }
         SnapshotSource::Iterator | SnapshotSource::Proc => format!(
-            "{inum}: no PID namespace {inum} with a process, or held by anything, is seen; `pidns-trace tree` lists \
-             those that are{}",
+            "{inum}: no PID namespace {inum} was found, neither with a process nor with a holder; `pidns-trace tree` \
+             lists all that were found{}",
             match snapshot.unread.namespaces {
                 0 => String::new(),
                 unread => format!(
-                    ". It may be that of {}, of which that may not be read: run it with sudo",
-                    Count(unread, "process", "processes")
+                    ". {} that cannot be read: run it with sudo",
+                    Count(unread, "process has a namespace", "processes have namespaces")
                 ),
             }
         ),
     })
 }
 
-/// Whether a TARGET that is a namespace's number is that of one that is gone.
-pub(crate) fn was_there(target: &str, gone: &[SnapshotNamespace]) -> bool {
+/// Whether a TARGET is the inode number of a namespace that is gone.
+pub(crate) fn is_gone_namespace(target: &str, gone: &[SnapshotNamespace]) -> bool {
     matches!(ParsedTarget::of(target), Ok(ParsedTarget::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
 }
 
-/// Why no process of this PID is found.
+/// The error if no process has this PID.
 pub(crate) fn no_process(pid: HostPid, snapshot: &Snapshot) -> TargetError {
     if snapshot.source == SnapshotSource::Recording {
         return TargetError::NoMatch(format!(
-            "no process had the PID {pid} there, as far as the recording shows (it has no numbers of threads)"
+            "no process had the PID {pid} then, as far as the recording shows (it does not contain ids of threads)"
         ));
     }
     TargetError::NoMatch(format!(
-        "there is no process of PID {pid}, and no thread; a PID as a container sees it takes `pid {pid} --in TARGET`"
+        "there is no process of PID {pid}, and no thread with this id; for a PID inside a container, use `pid {pid} \
+         --in TARGET`"
     ))
 }
 
-/// The namespace of a TARGET that only this machine can resolve.
+/// Looks a TARGET up in /proc or as a file. A recording does not contain these.
 fn look_up(target: &str, snapshot: &Snapshot) -> Result<NsInum, TargetError> {
     let found = match snapshot.source {
         SnapshotSource::Recording => {
@@ -203,23 +204,23 @@ fn forms(snapshot: &Snapshot) -> &'static str {
     }
 }
 
-/// Whether there is such a file; paths that begin with / or . are distinguished from names by that.
+/// Whether the name is a relative path of an existing file. Other paths begin with / or . and are never names.
 fn is_file(name: &str) -> bool {
     name.contains('/') && Path::new(name).symlink_metadata().is_ok()
 }
 
-/// The container that is called so, or was: `None` where none is. A full name goes before the beginning of an id,
-/// of those that are gone too. A process that may make a cgroup may give it any name: that takes no name from a container that a
-/// runtime vouches for, or did.
+/// Finds the container with this name, existing or gone. A full name, even of a container that is gone, has precedence
+/// over the name of a pod, and that over the beginning of an id. A container that a runtime confirms has precedence
+/// over one that is known by its cgroup alone, because any process that may create a cgroup can give it any name.
 fn container(
     text: &str,
     snapshot: &Snapshot,
     gone: &[SnapshotNamespace],
 ) -> Result<Option<Target>, TargetError> {
     for how in [Called::So, Called::ByPod, Called::Beginning] {
-        for is_vouched in [true, false] {
+        for is_confirmed in [true, false] {
             let is_it = |container: &Container| {
-                container.is_vouched() == is_vouched && container.called(text) == Some(how)
+                container.is_confirmed() == is_confirmed && container.called(text) == Some(how)
             };
             if let Some(living) = living_container(text, how, is_it, snapshot)? {
                 return Ok(Some(living));
@@ -250,7 +251,8 @@ fn living_container(
         .map(home)
         .collect();
     for (ns, container) in snapshot.sharing_containers().filter(|(_, container)| is_it(container)) {
-        // A process that a container with a namespace of its own sent into another one still belongs to that container.
+        // A process of a container with its own namespace may have joined another namespace. It still belongs to that
+        // container.
         if !called.iter().any(|known| known.container.is_same(container)) {
             called.push(Found { ns, container: Arc::clone(container), is_home: false });
         }
@@ -262,13 +264,13 @@ fn living_container(
         [found] => Ok(Some(Target::Sharing(found.clone()))),
         _ if how == Called::ByPod && pods.len() == 1 => Ok(Some(Target::Pod(called))),
         _ => Err(TargetError::Usage(format!(
-            "{text:?} is the name of several: give the number of one: {}",
+            "{text:?} is the name of several containers: give the inode number of one: {}",
             listed(&called)
         ))),
     }
 }
 
-/// "4026532178 (docker/web, id 0123…)", for each.
+/// A list of items like "4026532178 (docker/web, id 0123…)".
 fn listed(found: &[Found]) -> String {
     let line = |Found { ns, container, is_home: _ }: &Found| {
         let id = container.id.as_ref();
@@ -278,20 +280,21 @@ fn listed(found: &[Found]) -> String {
     found.iter().map(line).collect::<Vec<_>>().join(", ")
 }
 
-/// The container that was called so and was the last to go.
+/// The matching container that was the last to go.
 fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[SnapshotNamespace]) -> Option<Target> {
     let called = |ns: &&SnapshotNamespace| ns.container.as_ref().is_some_and(|container| is_it(container));
     let last = gone.iter().find(called)?;
-    // One that was made in a container has its cgroup too.
+    // A namespace that was created inside the container has the same cgroup, so take the outermost one.
     let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
     its_own.map(|ns| Target::GoneContainer(ns.key()))
 }
 
-/// Whether a namespace further out is the same container's: one that was made in a container has its cgroup too.
+/// Whether an ancestor of the namespace belongs to the same container. A namespace that was created inside a container
+/// has the container's cgroup too.
 fn is_within_its_own(inum: NsInum, container: &Container, snapshot: &Snapshot) -> bool {
     let mut next = snapshot.namespaces.get(&inum);
     while let Some(below) = next {
-        // A parent that is no level further up would be a circle.
+        // Without this check, a wrong parent could lead into an endless loop.
         next = below.parent.and_then(|parent| snapshot.namespaces.get(&parent));
         next = next.filter(|parent| parent.level < below.level);
         if next.and_then(|parent| parent.container.as_ref()).is_some_and(|outer| {
@@ -303,8 +306,8 @@ fn is_within_its_own(inum: NsInum, container: &Container, snapshot: &Snapshot) -
     false
 }
 
-/// The containers that there are, some of them.
-pub(crate) fn those_there(snapshot: &Snapshot) -> String {
+/// Lists some of the existing containers.
+pub(crate) fn existing_containers(snapshot: &Snapshot) -> String {
     const NAMED: usize = 5;
     let all = snapshot.containers().chain(snapshot.sharing_containers());
     let labels = all.map(|(_, container)| container.label().for_terminal().to_string());
@@ -317,9 +320,9 @@ pub(crate) fn those_there(snapshot: &Snapshot) -> String {
     }
 }
 
-/// Why no container of this name is found, with some existing names, in case it is misspelt.
+/// The error if no container has this name. It lists some existing names, in case this one is misspelt.
 fn no_container(name: &str, snapshot: &Snapshot) -> TargetError {
-    let found = those_there(snapshot);
+    let found = existing_containers(snapshot);
     let known = match snapshot.source {
         SnapshotSource::Recording => ", as far as the recording shows",
         SnapshotSource::Iterator | SnapshotSource::Proc => "",

@@ -1,4 +1,4 @@
-//! What a namespace or a PID on the command line stands for, looked up in /proc.
+//! Resolves namespaces and PIDs on the command line, with the help of /proc.
 
 pub(crate) mod find;
 pub(crate) mod pinned;
@@ -18,57 +18,58 @@ use crate::{
     text::Count,
 };
 
-/// Where /proc begins to number namespaces (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c, and the initial ones below).
+/// The smallest inode number of a namespace. The initial ones come first, then `PROC_DYNAMIC_FIRST`
+/// (fs/proc/generic.c).
 const FIRST_INUM: NsInum = NsInum(0xeffffff8);
-/// The largest PID that a 64-bit kernel gives (one below `PID_MAX_LIMIT`, include/linux/threads.h).
+/// The largest PID of a 64-bit kernel (one below `PID_MAX_LIMIT`, include/linux/threads.h).
 pub const LAST_PID: u32 = (4 << 20) - 1;
 
-/// What a TARGET can be. A number is a namespace's from 4026531832 on, where /proc begins to number them, and a PID below:
-/// no PID is as large.
+/// The forms of a TARGET, for messages. A number from 4026531832 on is the inode number of a namespace, because /proc
+/// numbers namespaces from there on. A smaller number is a PID.
 pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[4026532847]), a PID, the path of a namespace \
                          file like /proc/PID/ns/pid, or a container's name, pod or id";
 
-/// What it can be in a recording, which has nothing about this machine's files.
-pub const RECORDED_FORMS: &str = "the inode number of a namespace (4026532847 or pid:[4026532847]) that was there then, a \
-                                  PID of the host, or a container's name, pod or id";
+/// The forms in a recording. It contains no files of the machine.
+pub const RECORDED_FORMS: &str = "the inode number of a namespace that existed then (4026532847 or pid:[4026532847]), \
+                                  a PID of the host, or a container's name, pod or id";
 
-/// Why a TARGET finds nothing in a snapshot.
+/// Why a TARGET cannot be resolved in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// What it names does not exist, or not there.
+    /// The named object does not exist, or not in this snapshot.
     #[error("{0}")]
     NoMatch(String),
-    /// It names nothing, or more than one thing, or something that may not be read.
+    /// It has no valid form, is ambiguous, or cannot be read.
     #[error("{0}")]
     Usage(String),
 }
 
-/// Why a TARGET stands for no namespace.
+/// Why the namespace of a TARGET was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotFound {
-    /// It has the form of none.
+    /// It has no valid form.
     Meaningless(String),
-    /// What it names does not exist.
+    /// The named object does not exist.
     Nothing(String),
     /// The named object cannot be read.
     Unreadable(String),
 }
 
-/// The form of a TARGET. Whether it exists is another question.
+/// A TARGET by its form. It need not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedTarget<'a> {
-    /// The namespace of this inode number.
+    /// The namespace with this inode number.
     Namespace(NsInum),
-    /// The process of this PID on the host.
+    /// The process with this PID on the host.
     Pid(HostPid),
-    /// The namespace that this file stands for.
+    /// The namespace of this file.
     Path(&'a str),
     /// The name, pod or id of a container. (Relative paths have the same form.)
     Name(&'a str),
 }
 
 impl<'a> ParsedTarget<'a> {
-    /// The form of this TARGET.
+    /// Parses a TARGET.
     pub fn of(target: &'a str) -> Result<Self, NotFound> {
         let number = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']'));
         match number.unwrap_or(target).parse::<u32>() {
@@ -79,27 +80,53 @@ impl<'a> ParsedTarget<'a> {
             Ok(pid) => Ok(Self::Pid(HostPid(pid))),
             Err(_) if number.is_some() => Err(NotFound::Meaningless("this names no namespace".to_owned())),
             Err(_) if target.starts_with(['/', '.']) => Ok(Self::Path(target)),
-            Err(_) => Ok(Self::Name(target)),
+            Err(_) => match other_type(target) {
+                Some(kind) => Err(NotFound::Meaningless(format!(
+                    "this is a namespace of another type ({kind}); only PID namespaces can be shown"
+                ))),
+                None => Ok(Self::Name(target)),
+            },
         }
     }
 }
 
-/// The inode number that a TARGET stands for where no lookup is possible.
+/// The type in the name of a namespace of another type, as the links in /proc/PID/ns show it: `mnt:[4026531832]`.
+fn other_type(target: &str) -> Option<&str> {
+    let (kind, rest) = target.split_once(":[")?;
+    let number = rest.strip_suffix(']')?;
+    let is_kind = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    (is_kind && number.parse::<u32>().is_ok()).then_some(kind)
+}
+
+/// The inode number of a TARGET, without a lookup in /proc. Otherwise the error names the option to use.
 pub fn number_of_namespace(target: &str) -> Result<NsInum, String> {
+    let number = "here --ns takes an inode number (4026532847 or pid:[4026532847]), as `pidns-trace tree --from FILE` prints it";
     match ParsedTarget::of(target) {
         Ok(ParsedTarget::Namespace(inum)) => Ok(inum),
-        _ => Err("in a recording a namespace is asked for by its inode number".to_owned()),
+        Ok(ParsedTarget::Pid(pid)) => Err(format!(
+            "{number}. `pidns-trace pid {pid} --from FILE` prints those of a process, and -p {pid} shows its events"
+        )),
+        Ok(ParsedTarget::Name(name)) if !name.is_empty() => {
+            Err(format!("{number}. For a container, give its name, pod or id to -c"))
+        }
+        Ok(ParsedTarget::Path(_) | ParsedTarget::Name(_)) => Err(number.to_owned()),
+        Err(NotFound::Meaningless(text) | NotFound::Nothing(text) | NotFound::Unreadable(text)) => {
+            Err(format!("{text}: {number}"))
+        }
     }
 }
 
-/// The inode number that a TARGET stands for; or the reason why it stands for none.
+/// The inode number of a TARGET's namespace, or the reason why there is none.
 pub fn find_namespace(target: &str) -> Result<NsInum, String> {
     look_up_namespace(target).map_err(|error| match error {
-        NotFound::Meaningless(text) | NotFound::Nothing(text) | NotFound::Unreadable(text) => text,
+        NotFound::Meaningless(text) | NotFound::Nothing(text) | NotFound::Unreadable(text) => format!(
+            "{text}. Give an inode number (4026532847 or pid:[4026532847], as `lsns -t pid` prints it), a PID, or the path of a \
+             namespace file"
+        ),
     })
 }
 
-/// The inode number that a TARGET stands for; or why it stands for none.
+/// Like [`find_namespace`], with a typed error.
 pub fn look_up_namespace(target: &str) -> Result<NsInum, NotFound> {
     match ParsedTarget::of(target)? {
         ParsedTarget::Namespace(inum) => Ok(inum),
@@ -121,51 +148,53 @@ pub fn look_up_namespace(target: &str) -> Result<NsInum, NotFound> {
     }
 }
 
-/// What a user should know who asked for these namespaces, by their numbers, and processes.
+/// Warnings about namespaces (by inode number) and processes in a filter.
 pub fn warnings(namespaces: &[NsInum], pids: &[HostPid]) -> Vec<String> {
     let of_namespaces = namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
     of_namespaces.chain(pids.iter().filter_map(|&pid| doubt_pid(pid))).collect()
 }
 
-/// What a user should know who asked for this namespace by its number.
+/// Warns if no process is in this namespace now.
 fn doubt_namespace(inum: NsInum) -> Option<String> {
     let hidden = match hidden_if_nobody_is_in(inum)? {
         (0, _) => String::new(),
-        (1, pid) => format!(", but that of PID {pid} may not be read (permission denied)"),
+        (1, pid) => format!(", but the namespace of PID {pid} cannot be read (permission denied)"),
         (more, pid) => format!(
-            ", but those of {} may not be read (permission denied), PID {pid} among them",
+            ", but the namespaces of {} cannot be read (permission denied), for example of PID {pid}",
             Count(more, "process", "processes")
         ),
     };
     Some(format!(
-        "--ns {inum}: no process is in such a namespace now{hidden}; a later one of this number is shown"
+        "--ns {inum}: no process is in this namespace now{hidden}; a later namespace with this number is shown"
     ))
 }
 
-/// What a user should know who asked for this PID.
+/// Warns if there is no process with this PID now, or if it is the id of a thread.
 fn doubt_pid(pid: HostPid) -> Option<String> {
     if namespace::is_initial() != Some(true) {
-        // The numbers in this /proc are others.
+        // This /proc has the PIDs of another namespace.
         return None;
     }
     let number = i32::try_from(pid.0).ok().and_then(Pid::from_raw)?;
     if test_kill_process(number) == Err(Errno::SRCH) {
         return Some(format!(
-            "--pid {pid}: there is no such process now; a later one of this number is shown"
+            "--pid {pid}: there is no such process now; a later process with this PID is shown"
         ));
     }
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim();
     (leader != pid.to_string()).then(|| {
-        format!("--pid {pid}: this is a thread; its process, which events are about, is --pid {leader}")
+        format!(
+            "--pid {pid}: this is a thread, but events are about processes: its process is --pid {leader}"
+        )
     })
 }
 
-/// Finds a process that is a member of this namespace, or whose children will be. Where there is none: how many may
-/// not be read, and one of those.
+/// Searches for a process that is in this namespace, or whose children will be. If there is none, returns the number of
+/// processes whose namespace cannot be read, and the PID of one.
 fn hidden_if_nobody_is_in(inum: NsInum) -> Option<(u64, u32)> {
     if namespace::is_initial() != Some(true) {
-        // The processes of this /proc are not all there are.
+        // This /proc does not show all processes.
         return None;
     }
     let name = format!("pid:[{inum}]");
@@ -189,7 +218,7 @@ fn hidden_if_nobody_is_in(inum: NsInum) -> Option<(u64, u32)> {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("{error}: that of another user's process takes CAP_SYS_PTRACE")
+            format!("{error}: for a process of another user this needs CAP_SYS_PTRACE")
         }
         _ => error.to_string(),
     }
@@ -226,10 +255,11 @@ mod tests {
             ("4194305", "no process of PID 4194305"),
             ("web", "names no namespace"),
             ("pid:[12]", "small"),
-            ("/etc/passwd", "no namespace file"),
+            ("/etc/passwd", "not a namespace file"),
             ("/proc/self/ns/net", "another type"),
             ("/nowhere/at/all", "No such file"),
             ("", "names no namespace"),
+            ("mnt:[4026531832]", "another type (mnt)"),
         ] {
             let error = find_namespace(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
@@ -243,8 +273,9 @@ mod tests {
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
         let (sender, answer) = mpsc::channel();
         thread::spawn(move || sender.send(find_namespace(fifo.to_str().unwrap())));
-        let found = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
-        assert!(found.unwrap_err().contains("no namespace file"));
+        let found =
+            answer.recv_timeout(Duration::from_secs(20)).expect("an answer: it must not wait for a writer");
+        assert!(found.unwrap_err().contains("not a namespace file"));
     }
 
     #[test]
@@ -257,14 +288,34 @@ mod tests {
             ("/proc/1/ns/pid", ParsedTarget::Path("/proc/1/ns/pid")),
             ("web", ParsedTarget::Name("web")),
             ("default/api-7f", ParsedTarget::Name("default/api-7f")),
-            // No namespace has so large a number: the beginning of an id.
+            // No namespace has such a large number, so it is the beginning of an id.
             ("402653217812", ParsedTarget::Name("402653217812")),
         ] {
             assert_eq!(ParsedTarget::of(target), Ok(text), "{target}");
         }
-        for nonsense in ["pid:[12]", "pid:[web]", "pid:[]"] {
+        for nonsense in
+            ["pid:[12]", "pid:[web]", "pid:[]", "mnt:[4026531832]", "pid_for_children:[4026531836]"]
+        {
             assert!(matches!(ParsedTarget::of(nonsense), Err(NotFound::Meaningless(_))), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_recording_takes_a_number_and_names_the_option_for_the_rest() {
+        assert_eq!(number_of_namespace("4026532178"), Ok(NsInum(4026532178)));
+        assert_eq!(number_of_namespace("pid:[4026532178]"), Ok(NsInum(4026532178)));
+        for (target, advice) in [
+            ("web", "give its name, pod or id to -c"),
+            ("999", "`pidns-trace pid 999 --from FILE`"),
+            ("/proc/1/ns/pid", "tree --from FILE"),
+            ("", "tree --from FILE"),
+            ("pid:[12]", "small number: here --ns takes"),
+        ] {
+            let error = number_of_namespace(target).unwrap_err();
+            assert!(error.contains(advice) && error.contains("takes an inode number"), "{target}: {error}");
+            assert!(!error.contains("lsns"), "that is about this machine: {error}");
+        }
+        assert!(find_namespace("web").unwrap_err().contains("lsns"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The TARGET of a command that takes snapshot after snapshot.
+//! The TARGETs of a command that takes repeated snapshots (`--watch`).
 
 use super::{TargetError, find, scope::Scope};
 use crate::{
@@ -15,12 +15,12 @@ impl<'a> PinnedTargets<'a> {
         Self(targets.iter().map(|target| PinnedTarget::new(target)).collect())
     }
 
-    /// The names that have to be looked up still.
+    /// The TARGETs that the next snapshot must resolve by their text.
     pub(crate) fn text(&self) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(PinnedTarget::text)
     }
 
-    /// Finds them in a snapshot: what is left of them, until the last is gone.
+    /// Finds those that still exist in a snapshot. Returns [`Lookup::Gone`] after the last one is gone.
     pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
         let found = self.0.iter_mut().map(|target| target.find(snapshot, forest));
         let found = found.collect::<Result<Vec<Lookup>, _>>()?;
@@ -28,27 +28,27 @@ impl<'a> PinnedTargets<'a> {
     }
 }
 
-/// A TARGET: found by its name once, and from then on the same namespaces.
+/// A TARGET. It is resolved by its text once. From then on it means the same namespaces.
 struct PinnedTarget<'a> {
     text: &'a str,
     found: Option<Vec<SnapshotNamespace>>,
-    /// Whether processes are meant that share a namespace with others: which ones is found anew each time.
+    /// Whether it selects single processes that share a namespace with others. Then each snapshot resolves it again.
     has_members: bool,
 }
 
-/// What to show now.
+/// The part of a snapshot to show.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// All there is.
+    /// Everything.
     All,
     /// These namespaces and processes.
     Scope(Scope),
-    /// The namespace of this number was shown before, and does not exist any more.
+    /// Nothing: the namespace with this number was shown before and no longer exists.
     Gone(NsInum),
 }
 
 impl Lookup {
-    /// Both, or the one that is there.
+    /// Both, or the one that exists.
     fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Scope(one), Self::Scope(other)) => Self::Scope(one.with(other)),
@@ -64,7 +64,7 @@ impl<'a> PinnedTarget<'a> {
         Self { text, found: None, has_members: false }
     }
 
-    /// The names, as long as they have to be looked up.
+    /// The text, if the next snapshot must resolve it.
     fn text(&self) -> Option<&'a str> {
         (self.found.is_none() || self.has_members).then_some(self.text)
     }
@@ -78,7 +78,7 @@ impl<'a> PinnedTarget<'a> {
         let Some(found) = self.found.as_ref().filter(|_| !self.has_members) else {
             let scope = find::scope(text, snapshot, forest);
             let scope = match (scope, &self.found) {
-                // It was there before.
+                // An earlier snapshot had it.
                 (Err(TargetError::NoMatch(_)), Some(found)) => {
                     return Ok(Lookup::Gone(found.first().map(|ns| ns.inum).unwrap_or_default()));
                 }
@@ -98,7 +98,8 @@ impl<'a> PinnedTarget<'a> {
     }
 }
 
-/// Whether two namespaces of one inode number, which the kernel gives out again at once, are one, as far as it is known.
+/// Whether two namespaces with the same inode number are the same, as far as we know. The kernel reuses numbers at
+/// once.
 fn is_same(earlier: &SnapshotNamespace, later: &SnapshotNamespace) -> bool {
     match (earlier.kernel_id, later.kernel_id) {
         (Some(earlier), Some(later)) => earlier == later,
@@ -136,13 +137,13 @@ mod tests {
             (found, followed.text().is_some())
         };
         let there = || Lookup::Scope(Scope::of_namespace(INUM));
-        assert_eq!(find(&[born(BootNs(5))]), (there(), false), "no name is needed any more");
+        assert_eq!(find(&[born(BootNs(5))]), (there(), false), "its text is not needed any more");
         assert_eq!(find(&[born(BootNs(5))]), (there(), false));
         assert_eq!(find(&[]), (Lookup::Gone(INUM), false));
         assert_eq!(
             find(&[born(BootNs(5_000_000_000))]),
             (Lookup::Gone(INUM), false),
-            "a later one of the number"
+            "a later namespace with the same number"
         );
     }
 

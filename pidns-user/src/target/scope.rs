@@ -1,4 +1,4 @@
-//! What of a snapshot a view shows: namespaces, and processes of namespaces that containers share.
+//! The part of a snapshot that a view shows: namespaces, and single processes of namespaces that containers share.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,29 @@ use crate::{
     model::Forest,
 };
 
-/// What a TARGET selects.
+/// The namespaces and processes that a TARGET selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// Namespaces that are meant, with all that is below them.
+    /// Selected namespaces. Those nested in them are selected too.
     pub(crate) whole: Vec<NsInum>,
-    /// Processes that are meant besides, of namespaces that others share.
+    /// Selected processes of other namespaces, which several containers share.
     pub(crate) members: Vec<HostPid>,
 }
 
 impl Scope {
-    /// This namespace and what is below it.
+    /// Selects a namespace and those nested in it.
     pub(crate) fn of_namespace(inum: NsInum) -> Self {
         Self { whole: vec![inum], members: Vec::new() }
     }
 
-    /// What either selects.
+    /// Selects what either of the two selects.
     pub(crate) fn with(mut self, other: Self) -> Self {
         self.whole.extend(other.whole);
         self.members.extend(other.members);
         self
     }
 
-    /// The namespaces that are wholly meant, and those that the single processes are in: each once, and none that is below
-    /// another of them.
+    /// The selected namespaces and those of the selected processes, each once, without those nested in another of them.
     pub(crate) fn roots(&self, forest: &Forest<'_>) -> Vec<NsInum> {
         let of_members = self.members.iter().filter_map(|&pid| forest.process(pid)?.ns);
         let all: BTreeSet<NsInum> = self.whole.iter().copied().chain(of_members).collect();
@@ -42,7 +41,7 @@ impl Scope {
         all.iter().copied().filter(|&inum| !is_below_another(inum)).collect()
     }
 
-    /// The processes that are meant, in the snapshot's order.
+    /// The selected processes, in the snapshot's order.
     pub(crate) fn processes<'a>(
         &self,
         snapshot: &'a Snapshot,

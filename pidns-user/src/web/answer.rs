@@ -1,4 +1,4 @@
-//! From a request to its answer.
+//! Answers requests.
 
 use std::{sync::Arc, time::Instant};
 
@@ -23,12 +23,12 @@ use super::{
     encoding::{accepts_gzip, gzip},
     passwords::{Passwords, Verdict},
     paths,
-    throttle::Quiet,
+    throttle::LogThrottle,
     workers::Workers,
 };
 use crate::text::JsonText;
 
-/// What answers need.
+/// Everything that answering needs.
 pub(super) struct Answers {
     pub(super) site: Arc<dyn Site>,
     pub(super) telemetry_path: String,
@@ -37,10 +37,10 @@ pub(super) struct Answers {
     pub(super) scrapes: Arc<Semaphore>,
     pub(super) workers: Workers,
     pub(super) passwords: Passwords,
-    pub(super) refusals: Quiet,
+    pub(super) refusals: LogThrottle,
 }
 
-/// An answer before it is put into a body.
+/// An answer before it gets a body.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -56,7 +56,7 @@ impl Answer {
         Self { status, headers, bytes: bytes.into() }
     }
 
-    /// A sentence.
+    /// Makes an answer of one sentence.
     fn text(status: StatusCode, sentence: impl Into<String>) -> Self {
         let mut sentence = sentence.into();
         sentence.push('\n');
@@ -74,7 +74,7 @@ impl Answer {
 }
 
 impl Answers {
-    /// Answers a request. `is_last`: the connection is to be closed after it.
+    /// Answers a request. `is_last`: the connection is closed after it.
     pub(super) async fn answer(
         &self,
         config: &Config,
@@ -111,7 +111,7 @@ impl Answers {
         response
     }
 
-    /// Refuses what must not be answered.
+    /// Checks limits and password, then answers.
     async fn checked(&self, config: &Config, connection: &Connection, request: &Request<Incoming>) -> Answer {
         if config.rate.as_ref().is_some_and(|rate| !rate.take(Instant::now())) {
             tracing::debug!(peer = %connection.peer, "refused a request: rate_limit");
@@ -124,12 +124,12 @@ impl Answers {
             let verdict = self.passwords.check(users, request.headers().get(AUTHORIZATION)).await;
             if verdict != Verdict::Right {
                 self.log_refusal(connection, verdict);
-                return Answer::text(StatusCode::UNAUTHORIZED, "User and password are needed.")
+                return Answer::text(StatusCode::UNAUTHORIZED, "A user and a password are needed.")
                     .with(WWW_AUTHENTICATE, "Basic realm=\"pidns-trace\", charset=\"UTF-8\"");
             }
         }
         if !request.body().is_end_stream() {
-            return Answer::text(StatusCode::PAYLOAD_TOO_LARGE, "Requests have no body here.");
+            return Answer::text(StatusCode::PAYLOAD_TOO_LARGE, "Requests must not have a body.");
         }
         self.page(request).await
     }
@@ -137,7 +137,7 @@ impl Answers {
     fn log_refusal(&self, connection: &Connection, verdict: Verdict) {
         if verdict == Verdict::NotGiven {
             tracing::debug!(peer = %connection.peer, "refused a request without user and password");
-        } else if let Some(left_out) = self.refusals.speak(Instant::now()) {
+        } else if let Some(left_out) = self.refusals.admit(Instant::now()) {
             tracing::warn!(peer = %connection.peer, left_out, "refused a request with a wrong user or password");
         }
     }
@@ -147,13 +147,10 @@ impl Answers {
         let is_known = path == self.telemetry_path
             || [paths::LANDING, paths::HEALTH, paths::READINESS, paths::STATUS].contains(&path);
         if !is_known {
-            return Answer::text(
-                StatusCode::NOT_FOUND,
-                "There is no page at this path; / lists those that are.",
-            );
+            return Answer::text(StatusCode::NOT_FOUND, "There is no page at this path. / lists all pages.");
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD work here.")
+            return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are supported.")
                 .with(ALLOW, "GET, HEAD");
         }
         match path {
@@ -180,7 +177,7 @@ impl Answers {
         }
     }
 
-    /// Runs what may take its time in a worker, if one is free soon, and compresses the result there.
+    /// Runs slow work in a worker, if one is free soon, and compresses the result there.
     async fn collected(
         &self,
         headers: &HeaderMap,
@@ -197,7 +194,7 @@ impl Answers {
         };
         let takes_gzip = accepts_gzip(headers);
         let work = move || {
-            // A client that has gone gives its place back only now.
+            // If the client is gone, its place is free only after this work.
             let _permit = permit;
             let bytes = collect()?;
             let compressed = if takes_gzip { gzip(&bytes) } else { None };
@@ -234,10 +231,10 @@ fn state(state: Result<(), String>) -> Answer {
     }
 }
 
-/// How long a client may take to read the few bytes of [`PLAIN_TO_TLS`].
+/// Time limit for a client to read [`PLAIN_TO_TLS`].
 pub(super) const SHORT: Duration = Duration::from_secs(1);
 
-/// For a client that speaks HTTP where TLS is expected.
+/// Answer to a client that speaks HTTP instead of TLS.
 pub(super) const PLAIN_TO_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 48\r\nConnection: close\r\n\r\nThis port speaks HTTPS: use https:// in the URL.";

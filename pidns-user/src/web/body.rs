@@ -1,4 +1,4 @@
-//! The body of an answer. It goes to hyper in small parts, so that it is clear how much of it the client has not read.
+//! The body of an answer. hyper gets it in small parts, so that we know how much the client has not read.
 
 use std::{
     convert::Infallible,
@@ -11,10 +11,10 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 use super::connections::Connection;
 
-/// hyper takes the next part when less than its buffer, of [`super::Limits::header_bytes`], waits to be written.
+/// Size of a part. hyper takes the next one when its buffer ([`super::Limits::header_bytes`]) has room.
 const PART: usize = 8 * 1024;
 
-/// The bytes that are left, and the connection that is notified when there are none.
+/// The remaining bytes, and the connection to notify when there are none.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     rest: Bytes,

@@ -1,4 +1,4 @@
-//! The open connections: what each does, how long it may, and which one has to go when there are too many.
+//! The open connections: the phase of each, its deadline, and which one to close if there are too many.
 
 use std::{
     net::SocketAddr,
@@ -10,40 +10,42 @@ use tokio::sync::Notify;
 
 use super::Limits;
 
-/// A reader that has had an answer this long is slow: it is closed if its place is needed.
+/// A client that takes longer than this to read its answer is slow. Its connection may be closed to make room for
+/// another one.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Answers up to this length are sent whatever the others have not read: with all connections at once it is a mebibyte.
+/// Answers up to this length are always sent, whatever is still unread. For all connections together, that is a
+/// mebibyte.
 const SHORT: usize = 16 * 1024;
 
-/// All of them.
+/// All open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     limits: Limits,
     open: Mutex<Vec<Arc<Connection>>>,
-    /// A connection has ended or a deadline may have come nearer.
+    /// Notified when a connection has ended, or a deadline may have come closer.
     changed: Notify,
 }
 
-/// One of them.
+/// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     phase: Mutex<Phase>,
-    /// Why it is to be closed when its answer is sent.
+    /// If set, the connection is closed after its present answer, for this reason.
     last_answer: OnceLock<&'static str>,
     close: Notify,
     all: Arc<Connections>,
 }
 
-/// What a connection does, each since a moment.
+/// The phase of a connection, and when it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The TLS handshake.
+    /// TLS handshake.
     Handshake(Instant),
-    /// Headers of a request are awaited or have begun.
+    /// The server waits for the headers of a request, or has received a part.
     Head(Instant),
-    /// Open after an answer, without a further request.
+    /// The connection is open after an answer, without another request.
     Idle(Instant),
     /// An answer is being made.
     Answering,
@@ -52,7 +54,7 @@ enum Phase {
 }
 
 impl Phase {
-    /// When the time is up, and the answer then.
+    /// The deadline of this phase, and the reason for closing after that.
     fn deadline(self, limits: &Limits) -> Option<(Instant, &'static str)> {
         match self {
             Self::Handshake(since) => {
@@ -67,8 +69,9 @@ impl Phase {
         }
     }
 
-    /// Since when it waits for the client, if it could be closed for another one. One that has just begun counts, too: the
-    /// oldest goes first.
+    /// Since when the server has waited for the client; `None` if the connection must not be closed to make room for
+    /// another one. A connection that has just been opened can be closed too, but the one that has waited longest is
+    /// closed first.
     fn replaceable_since(self, now: Instant) -> Option<Instant> {
         match self {
             Self::Handshake(since) | Self::Head(since) | Self::Idle(since) => Some(since),
@@ -91,7 +94,7 @@ impl Connections {
         Arc::new(Self { limits, open: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Enters a new one. If there are too many, another one is closed for it.
+    /// Adds a new connection. If there are too many, closes another one.
     pub(super) fn enter(self: &Arc<Self>, peer: SocketAddr, is_tls: bool, now: Instant) -> Arc<Connection> {
         if locked(&self.open).len() >= self.limits.connections {
             self.close_oldest(now, "its place is needed for another connection");
@@ -108,14 +111,14 @@ impl Connections {
         connection
     }
 
-    /// Whether there is a place for one more, or one that can be closed for it.
+    /// Whether there is room for another connection, or one that may be closed for it.
     pub(super) fn have_room(&self, now: Instant) -> bool {
         let open = locked(&self.open);
         open.len() < self.limits.connections
             || open.iter().any(|connection| connection.phase().replaceable_since(now).is_some())
     }
 
-    /// Closes the one that has kept the server waiting longest. False if there is none.
+    /// Closes the connection that has made the server wait longest. Returns false if there is none.
     pub(super) fn close_oldest(&self, now: Instant, reason: &'static str) -> bool {
         self.close_oldest_of(now, reason, |_| true)
     }
@@ -133,7 +136,7 @@ impl Connections {
         true
     }
 
-    /// Makes room for an answer of so many bytes among those that are not read yet. False if there is none.
+    /// Makes room for an answer of this length among the unread ones. Returns false if that is impossible.
     fn make_room(&self, bytes: usize, now: Instant) -> bool {
         if bytes <= SHORT {
             return true;
@@ -149,7 +152,7 @@ impl Connections {
         }
     }
 
-    /// Closes those whose time is up.
+    /// Closes connections whose deadline has passed.
     pub(super) fn close_late(&self, now: Instant) {
         locked(&self.open).retain(|connection| match connection.phase().deadline(&self.limits) {
             Some((deadline, reason)) if deadline <= now => {
@@ -160,7 +163,7 @@ impl Connections {
         });
     }
 
-    /// Closes those that wait for a request, and the others after their answer.
+    /// Closes connections that wait for a request, and the others after their answer.
     pub(super) fn close_all(&self, reason: &'static str) {
         locked(&self.open).retain(|connection| {
             let is_waiting =
@@ -168,14 +171,14 @@ impl Connections {
             if is_waiting {
                 connection.close(reason);
             } else {
-                // It may have a reason already.
+                // It may already have a reason.
                 let _ = connection.last_answer.set(reason);
             }
             !is_waiting
         });
     }
 
-    /// When to call [`Connections::close_late`] next, or to ask for room again.
+    /// When to call [`Connections::close_late`] or [`Connections::have_room`] again.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let is_full = !self.have_room(now);
         let open = locked(&self.open);
@@ -186,7 +189,7 @@ impl Connections {
         open.iter().filter_map(of).min()
     }
 
-    /// Waits until the deadlines or the room may have changed.
+    /// Waits until deadlines or room may have changed.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -212,35 +215,36 @@ impl Connection {
         self.close.notify_one();
     }
 
-    /// Waits until it has to be closed.
+    /// Waits until the connection must be closed.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
     }
 
-    /// It has ended.
+    /// Removes the connection, which has ended.
     pub(super) fn leave(self: &Arc<Self>) {
         locked(&self.all.open).retain(|other| !Arc::ptr_eq(self, other));
         self.all.changed.notify_one();
     }
 
-    /// The TLS handshake is done.
+    /// Notes that the TLS handshake is done.
     pub(super) fn handshake_is_done(&self, now: Instant) {
         self.set(Phase::Head(now));
     }
 
-    /// Bytes have arrived.
+    /// Notes that bytes have arrived.
     pub(super) fn bytes_arrived(&self, now: Instant) {
         if let Phase::Idle(_) = self.phase() {
             self.set(Phase::Head(now));
         }
     }
 
-    /// A request is there.
+    /// Notes that a request has arrived.
     pub(super) fn answering(&self) {
         self.set(Phase::Answering);
     }
 
-    /// Its answer is ready. False if there is no room for so many bytes: send a short one in its place.
+    /// Notes that the answer is ready. Returns false if there is no room for this many bytes: then send a short one
+    /// instead.
     pub(super) fn sending(&self, bytes: usize, now: Instant) -> bool {
         let has_room = self.all.make_room(bytes, now);
         let bytes = if has_room { bytes } else { 0 };
@@ -248,7 +252,7 @@ impl Connection {
         has_room
     }
 
-    /// All of the answer is with the connection's own small buffer.
+    /// Notes that the whole answer is in the connection's own small buffer.
     pub(super) fn answer_is_handed_over(&self) {
         if let Phase::Sending { is_handed_over, bytes, .. } = &mut *locked(&self.phase) {
             *is_handed_over = true;
@@ -256,7 +260,7 @@ impl Connection {
         }
     }
 
-    /// That buffer is with the kernel.
+    /// Notes that this buffer was sent to the kernel.
     pub(super) fn buffer_is_sent(&self, now: Instant) {
         if let Phase::Sending { is_handed_over: true, .. } = self.phase() {
             self.set(Phase::Idle(now));
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_takes_the_place_of_the_one_that_waits_longest() {
+    fn a_new_connection_replaces_the_one_that_has_waited_longest() {
         let f = Fixture::new(2);
         let (first, second) = (f.enter(0), f.enter(1));
         first.answering();
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_read_slowly_gives_its_place_after_a_second() {
+    fn a_slow_reader_can_be_replaced_after_a_second() {
         let f = Fixture::new(1);
         let connection = f.enter(0);
         connection.answering();
@@ -327,23 +331,23 @@ mod tests {
     }
 
     #[test]
-    fn unread_answers_are_bounded_and_the_slowest_reader_goes_first() {
+    fn unread_answers_are_bounded_and_the_slowest_reader_is_closed_first() {
         let f = Fixture::new(9);
         let (slow, quick, other) = (f.enter(0), f.enter(0), f.enter(0));
         assert!(slow.sending(60_000, f.at(0)));
-        assert!(!quick.sending(60_000, f.at(0)), "the first has had no time to read");
-        assert!(quick.sending(SHORT, f.at(0)), "a short one always has room");
+        assert!(!quick.sending(60_000, f.at(0)), "the first had no time to read");
+        assert!(quick.sending(SHORT, f.at(0)), "a short answer always has room");
         quick.answer_is_handed_over();
         assert!(other.sending(60_000, f.at(2)));
         assert!(!f.is_open(&slow));
         other.answer_is_handed_over();
         assert!(quick.sending(100_000, f.at(2)));
         quick.answer_is_handed_over();
-        assert!(other.sending(500_000, f.at(2)), "a single answer may be longer than all of the bound");
+        assert!(other.sending(500_000, f.at(2)), "a single answer may exceed the limit");
     }
 
     #[tokio::test]
-    async fn closing_all_lets_answers_be_finished() {
+    async fn closing_all_lets_answers_finish() {
         let f = Fixture::new(9);
         let (idle, busy) = (f.enter(0), f.enter(0));
         busy.answering();

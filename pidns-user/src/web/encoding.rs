@@ -1,14 +1,14 @@
-//! Compression of answers. Metrics shrink to about a tenth.
+//! Compresses answers. Metrics shrink to about a tenth.
 
 use std::io::Write as _;
 
 use flate2::{Compression, write::GzEncoder};
 use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
-/// Below this, compression saves no packet.
+/// Smallest length worth compressing: below it, compression saves no packet.
 const WORTH: usize = 1024;
 
-/// Whether the client takes gzip (RFC 9110, 12.5.3).
+/// Whether the client accepts gzip (RFC 9110, 12.5.3).
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut any = false;
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
@@ -27,12 +27,12 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     any
 }
 
-/// The bytes as gzip, unless that is not worth it.
+/// Compresses the bytes, unless they are too short to be worth it.
 pub(super) fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
     if bytes.len() < WORTH {
         return None;
     }
-    // Writing into memory does not fail.
+    // Writing to memory cannot fail.
     let mut gzip = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Compression::fast());
     gzip.write_all(bytes).ok()?;
     gzip.finish().ok()
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_used_only_where_the_client_takes_it() {
+    fn gzip_is_used_only_if_the_client_accepts_it() {
         for (value, expected) in [
             ("gzip", true),
             ("deflate, GZIP;q=0.5", true),

@@ -1,11 +1,11 @@
-//! Why the server cannot start, or cannot take a new configuration.
+//! Errors of starting the server and of its configuration.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
-/// Why the server cannot start or go on.
+/// Why the server cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
-    /// There is no address.
+    /// No address was given.
     #[error("no address to listen on: give one with --web.listen-address")]
     NoAddress,
     /// An address is not available.
@@ -13,26 +13,26 @@ pub enum WebError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The path of the metrics cannot be served.
+    /// The metrics cannot have this path.
     #[error("cannot serve the metrics at {path:?}: {reason}; choose another --web.telemetry-path")]
     TelemetryPath {
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The configuration file, or a file that it names.
+    /// An error in the configuration file, or in a file that it names.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A thread for scrapes or passwords.
+    /// A thread for scrapes or passwords cannot be started.
     #[error(
         "cannot start a thread of the web server: {0}; raise pids.max of the agent's cgroup, or TasksMax= of its unit"
     )]
     Thread(io::Error),
-    /// The listening sockets do not work with the runtime.
+    /// The runtime cannot use the listening sockets.
     #[error("cannot wait for connections: {0}")]
     Accept(io::Error),
 }
@@ -40,7 +40,7 @@ pub enum WebError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another process has this port: `ss -ltnp` shows it, --web.listen-address takes another"
+            "; another process has this port: `ss -ltnp` shows it, choose another with --web.listen-address"
         }
         io::ErrorKind::AddrNotAvailable => "; no interface of this network namespace has this address",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
@@ -48,14 +48,14 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What is wrong with the configuration file, or a file that it names.
+/// An error in the configuration file, or in a file that it names.
 #[derive(Debug)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// The line of it, from 1, if it is about one.
+    /// Line of the error, from 1, if it has one.
     pub line: Option<u64>,
-    /// What is wrong and what to do.
+    /// The error, and what to do.
     pub message: String,
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Landing, paths};
 
-/// The page as HTML.
+/// Makes the HTML of the page.
 pub(super) fn page(landing: &Landing, telemetry_path: &str) -> String {
     let title = escaped(&landing.title);
     let mut html = format!(
@@ -13,7 +13,7 @@ pub(super) fn page(landing: &Landing, telemetry_path: &str) -> String {
          <style>body {{ font-family: sans-serif; max-width: 40em; margin: 2em auto; padding: 0 1em }}</style>\n\
          </head>\n<body>\n<h1>{title}</h1>\n"
     );
-    // Writing into a String does not fail.
+    // Writing to a String cannot fail.
     let mut add = |line: String| {
         let _ = writeln!(html, "{line}");
     };

@@ -1,4 +1,4 @@
-//! The configuration as it is now: its files are read again when they have changed.
+//! The current configuration. Its files are read again after they have changed.
 
 use std::{
     path::PathBuf,
@@ -11,10 +11,10 @@ use super::{
     config::{Config, Files},
 };
 
-/// The toolkit reads the files at each request. Reading them once a second is as good for an administrator.
+/// Interval of checks of the files. The toolkit reads them at each request, but once a second is enough.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(1);
 
-/// The configuration that holds, and where it comes from.
+/// The valid configuration and its files.
 #[derive(Debug)]
 pub(super) struct LiveConfig {
     path: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct LiveConfig {
 #[derive(Debug)]
 struct State {
     config: Arc<Config>,
-    /// Those of the last attempt, which may have failed: it is made again when they change.
+    /// Files of the last attempt to read them. It may have failed; the next attempt follows when they change.
     files: Files,
     checked: Instant,
 }
@@ -38,7 +38,8 @@ impl LiveConfig {
         Ok(Self { path, state: Mutex::new(State { config: Arc::new(config), files, checked: now }) })
     }
 
-    /// The configuration now. Reads the files again if they have changed; if they are wrong, the last good one stays.
+    /// Returns the current configuration. Reads the files again if they have changed; if they are invalid, the last
+    /// valid configuration stays.
     pub(super) fn current(&self, now: Instant) -> Arc<Config> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if self.path.is_some() && now.saturating_duration_since(state.checked) >= BETWEEN_CHECKS {
@@ -47,7 +48,7 @@ impl LiveConfig {
                 match self.replace(&mut state, now) {
                     Ok(()) => tracing::info!("the web configuration has changed and was read again"),
                     Err(error) => {
-                        tracing::warn!(%error, "the web configuration has changed and is wrong; the last one stays");
+                        tracing::warn!(%error, "the web configuration has changed and is invalid; the last valid one stays");
                     }
                 }
             }
@@ -55,12 +56,12 @@ impl LiveConfig {
         Arc::clone(&state.config)
     }
 
-    /// The configuration as it was last read.
+    /// Returns the configuration without checking the files.
     pub(super) fn last(&self) -> Arc<Config> {
         Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
-    /// Reads the files again, changed or not.
+    /// Reads the files again, even if they have not changed.
     pub(super) fn reload(&self, now: Instant) -> Result<(), ConfigError> {
         self.replace(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_file_counts_after_a_second_and_a_wrong_one_never() {
+    fn a_changed_file_takes_effect_after_a_second_and_an_invalid_one_never() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.yml");
         let header = |value: &str| {

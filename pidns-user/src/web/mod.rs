@@ -1,7 +1,7 @@
-//! The HTTP server of the agent: pages, TLS, passwords and limits. What it serves is a [`Site`], which the caller brings.
+//! The HTTP server of the agent: pages, TLS, passwords and limits. The caller provides the content as a [`Site`].
 //!
-//! It is HTTP/1.1 by hyper alone: five fixed paths need no router, and the limits need the connection itself. There is no
-//! HTTP/2: clients agree on HTTP/1.1 with it during the TLS handshake.
+//! It uses hyper's HTTP/1.1 directly: five fixed paths need no router, and the limits need access to the connection.
+//! HTTP/2 is not supported; clients agree on HTTP/1.1 during the TLS handshake.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -23,9 +23,10 @@ mod workers;
 pub use error::{ConfigError, WebError};
 pub use server::{Handle, Server};
 
-/// What is served. Its methods are called from several threads at once.
+/// The content of the server. Several threads call its methods at the same time.
 pub trait Site: Send + Sync + 'static {
-    /// All metrics now. May take its time: it runs in a thread for this, at most [`Limits::scrapes`] at once.
+    /// Returns all current metrics. It may be slow: it runs in a separate thread, in at most [`Limits::scrapes`]
+    /// threads at the same time.
     ///
     /// # Errors
     /// The client gets 503 or 500 with the reason.
@@ -34,20 +35,20 @@ pub trait Site: Send + Sync + 'static {
     /// The state of the agent for `/status`. Runs in the same threads as [`Site::metrics`].
     fn status(&self) -> serde_json::Value;
 
-    /// Whether the agent works, for `/healthz`. Must not wait for anything.
+    /// Whether the agent works, for `/healthz`. It must not block.
     ///
     /// # Errors
-    /// The reason why it does not: the client gets it with 503.
+    /// The reason why it does not work; the client gets it with 503.
     fn health(&self) -> Result<(), String>;
 
-    /// Whether the agent has what a scrape needs, for `/readyz`. Must not wait for anything.
+    /// Whether the agent can answer a scrape, for `/readyz`. It must not block.
     ///
     /// # Errors
-    /// The reason why it is not ready yet: the client gets it with 503.
+    /// The reason why it is not ready; the client gets it with 503.
     fn readiness(&self) -> Result<(), String>;
 }
 
-/// How metrics are written. There is no OpenMetrics: the crate `prometheus` 0.14 writes text and protobuf only.
+/// Format of the metrics. OpenMetrics is not supported: the crate `prometheus` 0.14 only writes text and protobuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus' text format 0.0.4.
@@ -64,27 +65,27 @@ impl Format {
     }
 }
 
-/// Why there are no metrics.
+/// Why metrics cannot be returned.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
-    /// There will be some soon: 503.
+    /// They will be available soon: 503.
     #[error("the metrics are not ready: {0}")]
     NotReady(String),
-    /// Something went wrong: 500.
+    /// An error occurred: 500.
     #[error("cannot collect the metrics: {0}")]
     Failed(String),
 }
 
-/// Where and how to serve.
+/// Options of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The addresses to listen on: at least one.
     pub listen: Vec<SocketAddr>,
-    /// The path of the metrics, `/metrics` by default. Begins with `/` and is none of the other pages.
+    /// The path of the metrics, `/metrics` by default. It begins with `/` and must differ from the other pages.
     pub telemetry_path: String,
     /// TLS, passwords and headers, in the format of the Prometheus exporter toolkit (`--web.config.file`).
     pub config_file: Option<PathBuf>,
-    /// The page `/`.
+    /// The content of the page `/`.
     pub landing: Landing,
     /// The limits.
     pub limits: Limits,
@@ -106,38 +107,40 @@ pub struct Landing {
 /// A link of the landing page.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Where it leads.
+    /// The target.
     pub address: String,
     /// Its text.
     pub text: String,
 }
 
-/// What bounds the work and the memory that clients can cause.
+/// Limits for the work and memory that clients can cause.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections. One more closes the one that has waited longest for a request, or whose client reads slowest; where
-    /// all are busy, it waits in the kernel's queue.
+    /// Number of open connections. A further one replaces the one that has waited longest for a request, or whose
+    /// client reads slowest. If all are busy, it waits in the kernel's queue.
     pub connections: usize,
-    /// Scrapes at once. Each has a thread, which is started with the server: a scrape works where no PID is left for a thread.
+    /// Number of simultaneous scrapes. Their threads are started with the server, so that a scrape works even if no PID
+    /// is left for a new thread.
     pub scrapes: usize,
-    /// How long a scrape waits for one of those to end, before it gets 503.
+    /// A scrape waits this long for another one to end before it gets 503.
     pub scrape_wait: Duration,
-    /// How long a client waits for an answer in all, before it gets 503.
+    /// A client waits this long for an answer in total before it gets 503.
     pub answer_time: Duration,
-    /// The request line and the headers of a request, in bytes: 431 beyond.
+    /// Maximum length of the request line and headers in bytes. Beyond it, the answer is 431.
     pub header_bytes: usize,
-    /// From the connection, or the first byte of a later request, to the end of its headers.
+    /// Time from the connection, or the first byte of a later request, to the end of the headers.
     pub header_time: Duration,
-    /// From one answer to the next request.
+    /// Time from an answer to the next request.
     pub idle_time: Duration,
-    /// For the client to read an answer.
+    /// Time for the client to read an answer.
     pub read_time: Duration,
-    /// Bytes of all answers that clients have not read yet. Beyond it, the slowest reader is cut off; if all have had less than a
-    /// second, the new answer is 503. A single answer may be longer, and one up to 16 KiB is always sent.
+    /// Maximum length of all unread answers in bytes. Beyond it, the connection of the slowest client is closed. If all
+    /// clients have had less than a second, the new answer is 503. A single answer may be longer, and an answer up to
+    /// 16 KiB is always sent.
     pub unread_bytes: usize,
-    /// For the TLS handshake.
+    /// Time for the TLS handshake.
     pub handshake_time: Duration,
-    /// For answers that are under way when the server stops.
+    /// Time for unfinished answers when the server stops.
     pub stop_time: Duration,
 }
 

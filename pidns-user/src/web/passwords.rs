@@ -8,21 +8,21 @@ use ring::{error::Unspecified, hmac, rand::SystemRandom};
 
 use super::{config::Users, workers::Workers};
 
-/// Compares passwords, one at a time: a comparison costs 50 ms or more of CPU time.
+/// Compares passwords, one at a time, because a comparison costs at least 50 ms of CPU time.
 #[derive(Debug)]
 pub(super) struct Passwords {
-    /// Passwords that were right are remembered by a digest with this key, which nothing else knows.
+    /// Key of the digests that remember correct passwords. It never leaves this process.
     key: hmac::Key,
     worker: Workers,
 }
 
-/// What came of it.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Right,
     /// Wrong user or password.
     Wrong,
-    /// Neither user nor password were given.
+    /// No user and password were given.
     NotGiven,
 }
 
@@ -31,23 +31,23 @@ impl Passwords {
         Ok(Self { key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?, worker })
     }
 
-    /// Compares what a request gives. An unknown user costs as much time as a wrong password.
+    /// Checks the credentials of a request. An unknown user takes as long as a wrong password.
     pub(super) async fn check(&self, users: &Arc<Users>, authorization: Option<&HeaderValue>) -> Verdict {
         let Some(authorization) = authorization else { return Verdict::NotGiven };
         let Some((user, password)) = credentials(authorization) else { return Verdict::Wrong };
         let tag = self.tag(&user, users.hash(&user).0, &password);
-        if users.is_proven(&user, &tag) {
+        if users.was_correct(&user, &tag) {
             return Verdict::Right;
         }
         let compare = {
             let users = Arc::clone(users);
             move || {
                 let (hash, is_known) = users.hash(&user);
-                // An error is a password that bcrypt does not take.
+                // An error means a password that bcrypt does not accept.
                 let is_equal = bcrypt::verify(&password, hash).unwrap_or(false);
                 let is_right = is_known && is_equal;
                 if is_right {
-                    users.prove(&user, tag);
+                    users.remember_correct(&user, tag);
                 }
                 is_right
             }
@@ -67,7 +67,7 @@ impl Passwords {
     }
 }
 
-/// User and password of an Authorization header. A name that is not UTF-8 is none that the file can have.
+/// User and password of an Authorization header. If the name is not UTF-8, no user in the file can have it.
 fn credentials(header: &HeaderValue) -> Option<(String, Vec<u8>)> {
     let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

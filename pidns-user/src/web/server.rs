@@ -1,4 +1,4 @@
-//! The server: it listens, takes connections, and stops.
+//! The server: listens, accepts connections, and stops.
 
 use std::{
     future::{Future, poll_fn},
@@ -30,15 +30,15 @@ use super::{
     live_config::LiveConfig,
     passwords::Passwords,
     paths,
-    stream::Observed,
-    throttle::Quiet,
+    stream::TrackedStream,
+    throttle::LogThrottle,
     workers::Workers,
 };
 
-/// After a failed accept, for want of file descriptors for example.
+/// Pause after a failed accept, for example when no file descriptor is left.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// A server that listens and does not answer yet.
+/// A server that listens but does not answer yet.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<std::net::TcpListener>,
@@ -47,7 +47,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What the server and its handles have.
+/// The state that the server and its handles share.
 #[derive(Debug)]
 struct Shared {
     config: LiveConfig,
@@ -55,7 +55,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The configuration now.
+    /// Returns the current configuration.
     fn config(&self) -> Arc<Config> {
         let before = self.config.last();
         let config = self.config.current(Instant::now());
@@ -65,24 +65,24 @@ impl Shared {
         config
     }
 
-    /// Clients that were let in by the last configuration have to connect again.
+    /// Closes connections that were accepted under the old configuration, so that clients connect again.
     fn forget_clients(&self) {
         self.connections.close_all("the web configuration has changed");
     }
 }
 
-/// Reads the configuration of a running server again.
+/// Makes a running server read its configuration again.
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Reads the configuration file and those that it names again, as on SIGHUP. The server does so by itself within a second
-    /// or at the next request when they change.
+    /// Reads the configuration file and the files that it names again, as on SIGHUP. If they change, the server does
+    /// this by itself within a second or at the next request.
     ///
     /// # Errors
-    /// What is wrong with them: the last good configuration stays.
+    /// The files are invalid. The last valid configuration stays.
     pub fn reload(&self) -> Result<(), ConfigError> {
         self.shared.config.reload(Instant::now())?;
         self.shared.forget_clients();
@@ -91,10 +91,11 @@ impl Handle {
 }
 
 impl Server {
-    /// Checks the options, reads the configuration and listens. Clients are answered once it runs. Call it before capabilities
-    /// are dropped; it starts no thread.
+    /// Checks the options, reads the configuration and listens. Clients are answered once the server runs. Call it
+    /// before capabilities are dropped; it starts no thread.
     ///
-    /// # Errors A bad path, a bad configuration, or an address that is not available.
+    /// # Errors
+    /// The path or the configuration is invalid, or an address is not available.
     pub fn bind(options: Options) -> Result<Self, WebError> {
         paths::check(&options.telemetry_path)?;
         let config = LiveConfig::read(options.config_file.clone(), Instant::now())?;
@@ -120,15 +121,15 @@ impl Server {
         &self.addresses
     }
 
-    /// What reads its configuration again.
+    /// Returns a handle that can read the configuration again.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Answers clients until `stop` is done; after that, answers that are under way have [`super::Limits::stop_time`]. A call
-    /// of the site that takes longer goes on in its thread until the process ends. Runs in a tokio runtime with I/O and time;
-    /// its threads have the capabilities of the thread that calls it.
+    /// Answers clients until `stop` is done. After that, unfinished answers have [`super::Limits::stop_time`]. A
+    /// scrape that takes longer continues in its thread until the process ends. Needs a tokio runtime with I/O
+    /// and time. Its threads get the capabilities of the calling thread.
     ///
     /// # Errors
     /// Its threads cannot be started, or the runtime cannot wait for connections.
@@ -147,14 +148,14 @@ impl Server {
             scrapes: Arc::new(Semaphore::new(limits.scrapes)),
             workers: Workers::start("web-scrape", limits.scrapes).map_err(WebError::Thread)?,
             passwords: Passwords::new(password_worker)
-                .map_err(|_| WebError::Thread(io::Error::other("the kernel gives no random numbers")))?,
-            refusals: Quiet::default(),
+                .map_err(|_| WebError::Thread(io::Error::other("the kernel provides no random numbers")))?,
+            refusals: LogThrottle::default(),
             limits: limits.clone(),
             site,
         });
         let (stopping, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let accept_failures = Quiet::default();
+        let accept_failures = LogThrottle::default();
         let mut stop = pin!(stop);
         loop {
             let now = Instant::now();
@@ -182,11 +183,11 @@ impl Server {
                             stopped: stopped.clone(),
                         };
                         tasks.spawn(client.serve(stream));
-                        // Its request may be there already: it is read before the next connection can take its place.
+                        // Its request may have arrived already. Read it before another connection replaces this one.
                         yield_now().await;
                     }
                     Err(error) => {
-                        if let Some(left_out) = accept_failures.speak(Instant::now()) {
+                        if let Some(left_out) = accept_failures.admit(Instant::now()) {
                             tracing::warn!(%error, left_out, "cannot accept a connection");
                         }
                         shared.connections.close_oldest(Instant::now(), "the process has no file descriptor left");
@@ -201,18 +202,18 @@ impl Server {
         stopping.send_replace(true);
         let all_ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(limits.stop_time, all_ended).await.is_err() {
-            tracing::debug!("some clients did not get the whole of their answer before the server stopped");
+            tracing::debug!("the server stopped before some clients had their whole answer");
         }
         Ok(())
     }
 }
 
-/// Waits for a connection at any of the addresses.
+/// Waits for a connection on any of the addresses.
 async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
     poll_fn(|cx| {
         for listener in listeners {
             match listener.poll_accept(cx) {
-                // The client was gone before it was accepted.
+                // The client was gone before the connection was accepted.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
                     cx.waker().wake_by_ref();
                 }
@@ -225,19 +226,19 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
     .await
 }
 
-/// Takes a connection out of the list when its task ends.
-struct Leaving(Arc<Connection>);
+/// Removes a connection from the list when its task ends.
+struct LeaveOnDrop(Arc<Connection>);
 
-impl Drop for Leaving {
+impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         self.0.leave();
     }
 }
 
-/// A client and what it is served with.
+/// A client, and everything that serving it needs.
 struct Client {
     connection: Arc<Connection>,
-    /// The configuration that let it in.
+    /// The configuration under which it was accepted.
     config: Arc<Config>,
     shared: Arc<Shared>,
     answers: Arc<Answers>,
@@ -248,18 +249,18 @@ impl Client {
     async fn serve(self, stream: TcpStream) {
         let connection = Arc::clone(&self.connection);
         let peer = connection.peer;
-        // Also when the site panics, or the task is aborted.
-        let _leaving = Leaving(Arc::clone(&connection));
+        // This also happens if the site panics or the task is aborted.
+        let _leave_on_drop = LeaveOnDrop(Arc::clone(&connection));
         tokio::select! {
             biased;
             () = connection.closed() => {}
-            result = self.speak(stream) => if let Err(error) = result {
+            result = self.admit(stream) => if let Err(error) = result {
                 tracing::debug!(%peer, %error, "a connection has ended early");
             }
         }
     }
 
-    async fn speak(self, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn admit(self, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         stream.set_nodelay(true)?;
         let Some(tls) = self.config.tls.clone() else { return self.http(stream).await };
         let mut first = [0];
@@ -278,7 +279,7 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { connection, config: first, shared, answers, mut stopped } = self;
-        let stream = TokioIo::new(Observed::new(stream, Arc::clone(&connection)));
+        let stream = TokioIo::new(TrackedStream::new(stream, Arc::clone(&connection)));
         let header_bytes = answers.limits.header_bytes;
         let is_stopping = stopped.clone();
         let service = service_fn(move |request| {
@@ -291,7 +292,7 @@ impl Client {
                 )
             }
         });
-        // The deadlines are those of the connection's phases.
+        // The phases of the connection have their own deadlines.
         let mut http = pin!(
             http1::Builder::new()
                 .header_read_timeout(None)
@@ -307,7 +308,8 @@ impl Client {
     }
 }
 
-/// Reads what has come of the request, as the kernel would drop the answer otherwise.
+/// Sends the refusal. It reads the received part of the request first, because the kernel would drop the answer
+/// otherwise.
 async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
     let mut request = [0; 4096];
     let _read = stream.try_read(&mut request)?;

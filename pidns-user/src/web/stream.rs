@@ -1,4 +1,4 @@
-//! The bytes of a connection, as hyper reads and writes them. Notes when a request begins and when an answer is sent.
+//! The bytes of a connection, as hyper reads and writes them. Notes when a request begins and an answer was sent.
 
 use std::{
     io::{self, IoSlice},
@@ -12,20 +12,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::Connection;
 
-/// A stream and the connection that it belongs to.
+/// A stream and its connection.
 #[derive(Debug)]
-pub(super) struct Observed<S> {
+pub(super) struct TrackedStream<S> {
     stream: S,
     connection: Arc<Connection>,
 }
 
-impl<S> Observed<S> {
+impl<S> TrackedStream<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
         Self { stream, connection }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -40,7 +40,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -1,5 +1,5 @@
-//! Threads for what may block. They are started with the server and stay: a scrape has to work where no PID is left on the
-//! host for a new thread, which is when it matters most.
+//! Threads for blocking work. They are started with the server and stay, because a scrape must work even if no PID is
+//! left on the host for a new thread. That is when the metrics matter most.
 
 use std::{
     io,
@@ -15,14 +15,14 @@ use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Some threads and the jobs that wait for them. The threads end when this is dropped and the jobs are done.
+/// Threads and their queue of jobs. The threads end when this is dropped and the jobs are done.
 #[derive(Debug)]
 pub(super) struct Workers {
     jobs: Mutex<Sender<Job>>,
 }
 
 impl Workers {
-    /// Starts them.
+    /// Starts the threads.
     pub(super) fn start(name: &str, count: usize) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel::<Job>();
         let waiting = Arc::new(Mutex::new(waiting));
@@ -33,12 +33,13 @@ impl Workers {
         Ok(Self { jobs: Mutex::new(jobs) })
     }
 
-    /// Runs it in one of the threads. None if it has panicked. It is not begun any more once the future is dropped.
+    /// Runs a job in one of the threads. Returns `None` if it panicked. If the future is dropped first, the job never
+    /// starts.
     pub(super) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (result, done) = oneshot::channel();
         let job = Box::new(move || {
             if !result.is_closed() {
-                // The client may have gone.
+                // The client may be gone.
                 let _ = result.send(job());
             }
         });
@@ -51,7 +52,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        // A panic has been printed by its hook; the thread has to stay for the next job.
+        // The panic hook has printed the panic. The thread must stay for the next job.
         let _panicked = catch_unwind(AssertUnwindSafe(job));
     }
 }
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_nobody_waits_for_is_not_begun() {
+    async fn a_job_without_a_waiting_client_never_starts() {
         let workers = Workers::start("test", 1).unwrap();
         let (begin, wait) = mpsc::channel::<()>();
         let (began, seen) = mpsc::channel();

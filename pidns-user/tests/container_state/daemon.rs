@@ -1,4 +1,4 @@
-//! What a daemon answers through its socket.
+//! Answers of a daemon through its socket.
 
 use std::path::Path;
 
@@ -12,24 +12,28 @@ use serde_json::json;
 use crate::world::{DOCKER, INIT, World, id, of};
 
 #[test]
-fn a_daemon_that_never_answers_is_asked_once() {
+fn a_silent_daemon_is_asked_only_once() {
     let world = World::new();
     let socket = world.path("run/docker.sock");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let roots = Roots::below(world.base.path());
-    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
+    let mut cache = ContainerCache::with_api(roots.clone(), Api::new(&roots));
     let before = std::time::Instant::now();
-    let found = of(&mut names, INIT, DOCKER).expect("known by the cgroup alone");
-    assert!(found.doubts[0].contains("no answer within 2 s: it is not asked again"), "{:?}", found.doubts);
+    let found = of(&mut cache, INIT, DOCKER).expect("the cgroup names a container");
+    assert!(
+        found.doubts[0].contains("no answer within 2 s: it will not be queried again"),
+        "{:?}",
+        found.doubts
+    );
     let other = format!("/docker/{}", "f".repeat(64));
     let found =
-        of(&mut names, ProcessKey { pid: HostPid(1), ..INIT }, &other).expect("known by the cgroup alone");
-    assert_eq!(found.doubts, [format!("no runtime's files have {}", "f".repeat(64))]);
+        of(&mut cache, ProcessKey { pid: HostPid(1), ..INIT }, &other).expect("the cgroup names a container");
+    assert_eq!(found.doubts, [format!("no runtime has a file about {}", "f".repeat(64))]);
     let took = before.elapsed();
-    assert!(took.as_secs_f64() < 3.5, "it waited once: {took:?}");
+    assert!(took.as_secs_f64() < 3.5, "it must wait only once: {took:?}");
 }
 
-/// A daemon that answers everything with this.
+/// A daemon that gives the same answer to every request.
 pub(crate) fn server(socket: &Path, status: &'static str, body: String) {
     use std::io::{Read, Write};
     let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
@@ -49,12 +53,12 @@ pub(crate) fn server(socket: &Path, status: &'static str, body: String) {
 }
 
 #[test]
-fn a_daemons_answer_is_believed_for_its_own_process_alone() {
+fn a_daemons_answer_is_believed_only_for_its_own_process() {
     for (pid, status, expected, part) in [
         (INIT.pid, "200 OK", Some("web"), ""),
         (HostPid(4712), "200 OK", None, "its first process, PID 4712, is gone"),
-        (HostPid(0), "200 OK", None, "it does not run"),
-        (INIT.pid, "404 Not Found", None, "no runtime's files have"),
+        (HostPid(0), "200 OK", None, "it is not running"),
+        (INIT.pid, "404 Not Found", None, "no runtime has a file about"),
         (INIT.pid, "500 Internal Server Error", None, "500"),
     ] {
         let world = World::new();
@@ -64,8 +68,8 @@ fn a_daemons_answer_is_believed_for_its_own_process_alone() {
         });
         server(&world.path("run/docker.sock"), status, body.to_string());
         let roots = Roots::below(world.base.path());
-        let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
-        let found = of(&mut names, INIT, DOCKER).expect("known by the cgroup alone");
+        let mut cache = ContainerCache::with_api(roots.clone(), Api::new(&roots));
+        let found = of(&mut cache, INIT, DOCKER).expect("the cgroup names a container");
         assert_eq!(found.name, expected.map(Name::from), "{pid} {status}: {:?}", found.doubts);
         let doubts = found.doubts.join("\n");
         assert!(doubts.contains(part) && doubts.is_empty() == part.is_empty(), "{pid} {status}: {doubts}");

@@ -6,25 +6,25 @@ use pidns_user::text::Name;
 
 use crate::world::{DOCKER, INIT, World, docker, docker_config, stored};
 
-/// The cgroup of a container of a user's rootless Docker.
+/// The cgroup of a container in a user's rootless Docker.
 const ROOTLESS: &str = "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-$ID.scope";
 
 #[test]
-fn reading_a_users_folder_is_bounded() {
+fn reading_a_users_directory_is_bounded() {
     let world = World::new();
     for (runtime, namespace) in (0..20).flat_map(|runtime| (0..20).map(move |namespace| (runtime, namespace)))
     {
         let file = world.path(&format!("run/user/1000/docker/runtime-{runtime}/{namespace}/$ID/state.json"));
         fs::File::create(file).and_then(|file| file.set_len(3 << 20)).expect("a sparse file");
     }
-    let found = world.container(ROOTLESS).expect("what its cgroup claims");
+    let found = world.container(ROOTLESS).expect("the cgroup names a container");
     assert!(found.doubts.len() <= 17, "{} doubts", found.doubts.len());
     assert!(found.doubts.iter().any(|doubt| doubt.contains("the rest was not read")), "{:#?}", found.doubts);
     assert!(found.doubts.iter().all(|doubt| doubt.len() < 600));
 }
 
 #[test]
-fn links_in_folders_of_a_user_are_not_followed() {
+fn links_in_a_users_directories_are_not_followed() {
     for link in ["run/user/1000/docker", "run/user/1000/docker/data", "run/containerd/runc/default"] {
         let world = World::new();
         let elsewhere = world.path("elsewhere/x");
@@ -45,7 +45,7 @@ fn links_in_folders_of_a_user_are_not_followed() {
     }
 }
 
-/// Every file that is read of a container of Docker, and of one of Podman.
+/// Every file that is read for a container of Docker, and for one of Podman.
 const FILES: [(&str, &str); 4] = [
     (DOCKER, "run/docker/runtime-runc/moby/$ID/state.json"),
     (DOCKER, "var/lib/docker/containers/$ID/config.v2.json"),
@@ -63,7 +63,7 @@ fn both() -> World {
     world
 }
 
-/// Spoils each of the files in turn; the container loses its name, and gives the reason.
+/// Damages each of the files in turn. The container must lose its name, and give the reason.
 fn spoil(part: &str, spoil: impl Fn(&Path)) {
     for (cgroup, file) in FILES {
         let world = both();
@@ -74,57 +74,57 @@ fn spoil(part: &str, spoil: impl Fn(&Path)) {
 }
 
 #[test]
-fn a_truncated_file_costs_the_name_alone() {
+fn a_truncated_file_loses_only_the_name() {
     spoil("EOF while parsing", |file| {
-        let whole = fs::read(file).expect("a file");
-        fs::write(file, &whole[..whole.len() / 2]).expect("our own file");
+        let whole = fs::read(file).expect("read the file");
+        fs::write(file, &whole[..whole.len() / 2]).expect("write the file");
     });
-    spoil("EOF while parsing", |file| fs::write(file, "").expect("our own file"));
+    spoil("EOF while parsing", |file| fs::write(file, "").expect("write the file"));
 }
 
 #[test]
-fn a_file_of_another_shape_costs_the_name_alone() {
-    spoil("invalid", |file| fs::write(file, "7").expect("our own file"));
-    // Deeper than any stack.
+fn a_file_of_another_shape_loses_only_the_name() {
+    spoil("invalid", |file| fs::write(file, "7").expect("write the file"));
+    // Nested more deeply than any stack allows.
     spoil("EOF while parsing", |file| {
         let list = if file.ends_with("containers.json") { "[" } else { "" };
-        fs::write(file, format!("{list}{{\"x\":{}", "[".repeat(1 << 20))).expect("our own file");
+        fs::write(file, format!("{list}{{\"x\":{}", "[".repeat(1 << 20))).expect("write the file");
     });
-    spoil("expected value", |file| fs::write(file, b"\xff\xfe{}").expect("our own file"));
+    spoil("expected value", |file| fs::write(file, b"\xff\xfe{}").expect("write the file"));
 }
 
 #[test]
-fn a_huge_file_costs_the_name_alone() {
+fn a_huge_file_loses_only_the_name() {
     spoil("larger than 4 MiB", |file| {
-        let file = fs::OpenOptions::new().write(true).open(file).expect("our own file");
+        let file = fs::OpenOptions::new().write(true).open(file).expect("open the file");
         file.set_len(1 << 40).expect("a sparse file");
     });
 }
 
 #[test]
-fn a_link_elsewhere_costs_the_name_alone() {
+fn a_link_elsewhere_loses_only_the_name() {
     spoil("symbolic link", |file| {
         let elsewhere = file.with_extension("elsewhere");
-        fs::rename(file, &elsewhere).expect("our own file");
+        fs::rename(file, &elsewhere).expect("rename the file");
         symlink(&elsewhere, file).expect("a link");
     });
 }
 
 #[test]
-fn a_fifo_costs_the_name_alone() {
-    spoil("no regular file", |file| {
-        fs::remove_file(file).expect("our own file");
+fn a_fifo_loses_only_the_name() {
+    spoil("not a regular file", |file| {
+        fs::remove_file(file).expect("remove the file");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, file, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
     });
 }
 
 #[test]
-fn an_unreadable_folder_is_reported_and_not_taken_for_empty() {
+fn an_unreadable_directory_is_reported() {
     for (cgroup, folder) in [(DOCKER, "run/docker"), ("/libpod_parent/libpod-$ID", "run/containers/storage")]
     {
         let world = World::new();
-        // What root may not read: tests run as root too.
+        // A link loop cannot be read even by root, which may run the tests.
         let path = world.path(folder);
         symlink(&path, &path).expect("a link to itself");
         world.expect_doubt(cgroup, folder);
@@ -132,7 +132,7 @@ fn an_unreadable_folder_is_reported_and_not_taken_for_empty() {
 }
 
 #[test]
-fn an_id_that_is_no_file_name_is_never_a_path() {
+fn an_id_that_is_not_a_file_name_never_becomes_a_path() {
     let world = World::new();
     world.runc("run/runc/job", &[]);
     for (cgroup, id) in [
@@ -140,8 +140,8 @@ fn an_id_that_is_no_file_name_is_never_a_path() {
         ("/system.slice/runc-...scope", ".."),
         ("/system.slice/runc-a b.scope", "a b"),
     ] {
-        let found = world.container(cgroup).expect("what its cgroup claims");
+        let found = world.container(cgroup).expect("the cgroup names a container");
         assert_eq!(found.id, Some(Name::from(id)));
-        assert_eq!(found.doubts, [format!("its id is no file name: {id}")]);
+        assert_eq!(found.doubts, [format!("its id is not a valid file name: {id}")]);
     }
 }

@@ -1,5 +1,5 @@
-//! Containers from the files of their runtimes, written here as each runtime writes them, below a folder of
-//! the test's own.
+//! Reads containers from the files of their runtimes. The tests write these files as each runtime does, in a
+//! temporary directory.
 
 mod daemon;
 mod files;

@@ -1,4 +1,4 @@
-//! The claims of each runtime, and for which processes they are believed.
+//! What each runtime says about its containers, and for which processes that is trusted.
 
 use std::{fs, sync::Arc};
 
@@ -46,7 +46,7 @@ fn docker_below_kubernetes_names_the_pod() {
 }
 
 #[test]
-fn an_image_that_calls_itself_a_pod_is_none() {
+fn pod_labels_of_an_image_are_not_believed() {
     let labels = json!({
         "io.kubernetes.container.name": "coredns", "io.kubernetes.pod.name": "coredns",
         "io.kubernetes.pod.namespace": "kube-system", "nerdctl/name": "coredns",
@@ -77,13 +77,13 @@ fn an_image_that_calls_itself_a_pod_is_none() {
     });
     server(&world.path("run/docker.sock"), "200 OK", body.to_string());
     let roots = Roots::below(world.base.path());
-    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
-    let found = of(&mut names, INIT, DOCKER).expect("a container");
+    let mut cache = ContainerCache::with_api(roots.clone(), Api::new(&roots));
+    let found = of(&mut cache, INIT, DOCKER).expect("a container");
     assert_eq!((&found.name, &found.pod), (&Some(Name::from("web")), &None), "{:?}", found.doubts);
 }
 
 #[test]
-fn containerd_names_kubernetes_by_annotations_alone() {
+fn containerd_names_pods_only_by_annotations() {
     let world = World::new();
     let labels = [
         "io.kubernetes.cri.container-type=container",
@@ -108,7 +108,7 @@ fn containerd_names_kubernetes_by_annotations_alone() {
 }
 
 #[test]
-fn an_id_chosen_by_a_user_is_a_container_only_if_a_runtime_confirms_it() {
+fn a_user_chosen_id_needs_the_confirmation_of_a_runtime() {
     let world = World::new();
     assert_eq!(world.container("/default/web"), None);
     world.runc("run/containerd/runc/default/web", &["nerdctl/name=front"]);
@@ -117,7 +117,7 @@ fn an_id_chosen_by_a_user_is_a_container_only_if_a_runtime_confirms_it() {
     world.expect("/default/web", expected.clone());
     world.expect("/default/web/a/b", expected);
     let another = world.process(4712, START + 1, "/other/web");
-    assert_eq!(of(&mut world.names(), another, "/other/web"), None, "another namespace of containerd");
+    assert_eq!(of(&mut world.cache(), another, "/other/web"), None, "another namespace of containerd");
 
     world.runc("run/runc/job", &["org.opencontainers.image.ref.name=1.2"]);
     world.expect("/job", json!({"runtime": "runc", "id": "job", "image": "1.2"}));
@@ -125,12 +125,12 @@ fn an_id_chosen_by_a_user_is_a_container_only_if_a_runtime_confirms_it() {
 }
 
 #[test]
-fn a_container_without_runc_and_crun_is_known_by_its_shim() {
+fn a_container_without_runc_and_crun_is_found_by_its_shim() {
     let world = World::new();
     let bundle = "run/containerd/io.containerd.runtime.v2.task/default/$ID";
     world.write(&format!("{bundle}/config.json"), &json!({"annotations": {"nerdctl/name": "kata"}}));
     world.expect_doubt("/system.slice/nerdctl-$ID.scope", "it names no process");
-    fs::write(world.path(&format!("{bundle}/init.pid")), INIT.pid.to_string()).expect("a file");
+    fs::write(world.path(&format!("{bundle}/init.pid")), INIT.pid.to_string()).expect("write the file");
     world.expect(
         "/system.slice/nerdctl-$ID.scope",
         json!({"runtime": "containerd", "id": id(), "name": "kata", "runtime_namespace": "default"}),
@@ -149,7 +149,7 @@ fn podman_gives_name_and_image_from_its_list() {
 }
 
 #[test]
-fn rootless_podman_is_found_in_its_users_folder() {
+fn rootless_podman_is_found_in_its_users_directory() {
     let world = World::new();
     let status = json!({"pid": INIT.pid, "process-start-time": START, "bundle": "/x"});
     world.write("run/user/1000/crun/$ID/status", &status);
@@ -163,7 +163,7 @@ fn rootless_podman_is_found_in_its_users_folder() {
         &cgroup(1000),
         json!({"runtime": "podman", "id": id(), "name": "mine", "image": "localhost/web:2", "user": 1000}),
     );
-    world.expect_doubt(&cgroup(1001), "no runtime's files have");
+    world.expect_doubt(&cgroup(1001), "no runtime has a file about");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn crio_names_the_pod_of_kubernetes() {
 }
 
 #[test]
-fn a_container_known_by_its_path_needs_no_file() {
+fn a_container_named_by_its_path_needs_no_file() {
     let world = World::new();
     world.expect(
         "/lxc.payload.web",
@@ -207,16 +207,16 @@ fn a_container_known_by_its_path_needs_no_file() {
 }
 
 #[test]
-fn the_container_around_is_kept() {
+fn the_outer_container_is_kept() {
     let world = World::new();
     let inner = world.container("/lxc.payload.ci/docker/$ID").expect("a container");
     assert_eq!((inner.runtime, inner.id.clone()), (Some(Runtime::Docker), Some(Name::from(&*id()))));
-    let outer = inner.outer.as_ref().expect("the one around");
+    let outer = inner.outer.as_ref().expect("it has an outer container");
     assert_eq!((outer.runtime, outer.name.clone()), (Some(Runtime::Lxc), Some(Name::from("ci"))));
 }
 
 #[test]
-fn the_first_process_of_a_container_cannot_take_another_name_by_a_cgroup_of_its_own() {
+fn a_main_process_cannot_rename_its_container_by_a_nested_cgroup() {
     let world = World::new();
     docker(&world);
     world.runc("run/containerd/runc/default/mine", &["nerdctl/name=mine"]);
@@ -225,20 +225,20 @@ fn the_first_process_of_a_container_cannot_take_another_name_by_a_cgroup_of_its_
         for inner in ["/lxc.payload.db".to_owned(), format!("/docker/{other}"), format!("/libpod-{other}")] {
             let found = world.container(&format!("{outer}{inner}")).expect("a container");
             assert_eq!(found.name, Some(Name::from(name)), "{outer}{inner}: {:?}", found.doubts);
-            assert!(found.is_vouched() && found.outer.is_none());
+            assert!(found.is_confirmed() && found.outer.is_none());
             assert!(
-                found.doubts.iter().any(|doubt| doubt.contains("named like another")),
+                found.doubts.iter().any(|doubt| doubt.contains("the name of another container")),
                 "{:?}",
                 found.doubts
             );
         }
     }
-    // Another process may be in a container within.
+    // Another process may be in a nested container.
     world.process(INIT.pid.0, START, DOCKER);
     let inner = format!("{DOCKER}/lxc.payload.db");
     let member = world.process(4800, 900, &inner);
-    let found = of(&mut world.names(), member, &inner).expect("a container");
-    assert_eq!((&found.name, found.is_vouched()), (&Some(Name::from("db")), false));
+    let found = of(&mut world.cache(), member, &inner).expect("a container");
+    assert_eq!((&found.name, found.is_confirmed()), (&Some(Name::from("db")), false));
 }
 
 #[test]
@@ -246,9 +246,9 @@ fn a_file_about_another_process_is_not_believed() {
     let world = World::new();
     docker(&world);
     let later = ProcessKey { start: INIT.start.saturating_add(10_000_000), ..INIT };
-    let found = of(&mut world.names(), later, DOCKER).expect("known by the cgroup alone");
+    let found = of(&mut world.cache(), later, DOCKER).expect("the cgroup names a container");
     assert_eq!(found.name, None);
-    assert!(found.doubts[0].contains("it is about another process of PID 4711"), "{:?}", found.doubts);
+    assert!(found.doubts[0].contains("it is about another process with PID 4711"), "{:?}", found.doubts);
 }
 
 #[test]
@@ -256,11 +256,11 @@ fn a_daemon_that_names_another_process_is_not_believed() {
     let world = World::new();
     docker(&world);
     docker_config(&world, "var/lib/docker/containers/$ID/config.v2.json", 4712);
-    world.expect_doubt(DOCKER, "docker takes PID 4712 for its first process, and not 4711");
+    world.expect_doubt(DOCKER, "docker says that its first process is PID 4712, not 4711");
 }
 
 #[test]
-fn a_daemon_that_has_not_written_down_the_pid_yet_is_believed() {
+fn a_daemon_that_has_not_stored_the_pid_yet_is_believed() {
     let world = World::new();
     docker(&world);
     docker_config(&world, "var/lib/docker/containers/$ID/config.v2.json", 0);
@@ -268,20 +268,20 @@ fn a_daemon_that_has_not_written_down_the_pid_yet_is_believed() {
 }
 
 #[test]
-fn other_processes_share_the_name_while_the_first_lives_in_the_same_cgroup() {
+fn other_processes_share_the_name_while_the_main_process_lives_in_their_cgroup() {
     let world = World::new();
     docker(&world);
     world.process(INIT.pid.0, START, DOCKER);
     let member = world.process(4800, 900, DOCKER);
-    let mut names = world.names();
-    let of_member = of(&mut names, member, DOCKER).expect("a container");
+    let mut cache = world.cache();
+    let of_member = of(&mut cache, member, DOCKER).expect("a container");
     assert_eq!(of_member.name, Some(Name::from("web")), "{:?}", of_member.doubts);
-    let of_init = of(&mut names, INIT, DOCKER).expect("a container");
-    assert!(Arc::ptr_eq(&of_member, &of_init), "read once");
-    // A cgroup of that name can be made elsewhere, by any process that may make cgroups there.
+    let of_init = of(&mut cache, INIT, DOCKER).expect("a container");
+    assert!(Arc::ptr_eq(&of_member, &of_init), "the files are read once");
+    // Any process that may create cgroups can create one with this name elsewhere.
     let copy = format!("/user.slice/user-1000.slice/user@1000.service/app.slice{DOCKER}");
     let impostor = world.process(4900, 950, &copy);
-    let found = of(&mut names, impostor, &copy).expect("what its cgroup claims");
+    let found = of(&mut cache, impostor, &copy).expect("the cgroup names a container");
     assert_eq!(found.name, None);
     assert!(
         found.doubts[0].contains("its first process, PID 4711, is not in this cgroup"),
@@ -291,31 +291,31 @@ fn other_processes_share_the_name_while_the_first_lives_in_the_same_cgroup() {
 }
 
 #[test]
-fn a_name_survives_the_container() {
+fn a_name_outlives_its_container() {
     let world = World::new();
     docker(&world);
-    let mut names = world.names();
-    assert!(of(&mut names, INIT, DOCKER).is_some_and(|found| found.name.is_some()));
-    fs::remove_dir_all(world.base.path()).expect("our own folder");
+    let mut cache = world.cache();
+    assert!(of(&mut cache, INIT, DOCKER).is_some_and(|found| found.name.is_some()));
+    fs::remove_dir_all(world.base.path()).expect("remove the directory");
     for cgroup in [DOCKER, "/"] {
-        let found = of(&mut names, INIT, cgroup).expect("it is remembered");
+        let found = of(&mut cache, INIT, cgroup).expect("the container is remembered");
         assert_eq!(found.name, Some(Name::from("web")), "in {cgroup}");
     }
-    assert_eq!(names.remembered(INIT).and_then(|found| found.name.clone()), Some(Name::from("web")));
+    assert_eq!(cache.last_known(INIT).and_then(|found| found.name.clone()), Some(Name::from("web")));
 }
 
 #[test]
-fn a_container_of_the_same_id_is_another_one() {
+fn a_later_container_with_the_same_id_is_another_one() {
     let world = World::new();
-    let mut names = world.names();
+    let mut cache = world.cache();
     world.runc("run/runc/job", &["nerdctl/name=first"]);
     let name = |found: Option<Arc<Container>>| found.and_then(|found| found.name.clone());
-    assert_eq!(name(of(&mut names, INIT, "/job")), Some(Name::from("first")));
+    assert_eq!(name(of(&mut cache, INIT, "/job")), Some(Name::from("first")));
     let second = world.process(4712, 800, "/job");
     let state = json!({
         "init_process_pid": 4712, "init_process_start": 800, "config": {"labels": ["nerdctl/name=second"]},
     });
     world.write("run/runc/job/state.json", &state);
-    assert_eq!(name(of(&mut names, second, "/job")), Some(Name::from("second")));
-    assert_eq!(name(of(&mut names, INIT, "/job")), Some(Name::from("first")), "the first is remembered");
+    assert_eq!(name(of(&mut cache, second, "/job")), Some(Name::from("second")));
+    assert_eq!(name(of(&mut cache, INIT, "/job")), Some(Name::from("first")), "the first is remembered");
 }

@@ -1,4 +1,4 @@
-//! A machine's folders, and what runtimes keep there.
+//! The directories of a machine, with the files that runtimes keep there.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -10,13 +10,13 @@ use pidns_user::{
 };
 use serde_json::{Value, json};
 
-/// A machine's folders, with a proc file system of made-up processes.
+/// The directories of a machine, with a proc file system of invented processes.
 pub(crate) struct World {
     pub(crate) base: tempfile::TempDir,
 }
 
 pub(crate) const INIT: ProcessKey = ProcessKey::new(HostPid(4711), BootNs(5_000_000_000));
-/// INIT's start in clock ticks, as the runtimes write it.
+/// INIT's start in clock ticks, as runtimes write it.
 pub(crate) const START: u64 = 500;
 
 pub(crate) fn id() -> String {
@@ -25,26 +25,26 @@ pub(crate) fn id() -> String {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { base: tempfile::tempdir().expect("a temporary directory") }
+        Self { base: tempfile::tempdir().expect("create a temporary directory") }
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         let path = self.base.path().join(path.replace("$ID", &id()));
-        fs::create_dir_all(path.parent().expect("it is below the base")).expect("a folder");
+        fs::create_dir_all(path.parent().expect("the path is below the base")).expect("create the directory");
         path
     }
 
     pub(crate) fn write(&self, path: &str, contents: &Value) -> &Self {
-        fs::write(self.path(path), contents.to_string()).expect("a file");
+        fs::write(self.path(path), contents.to_string()).expect("write the file");
         self
     }
 
     pub(crate) fn process(&self, pid: u32, start_ticks: u64, cgroup: &str) -> ProcessKey {
         let zeros = "0 ".repeat(18);
         fs::write(self.path(&format!("proc/{pid}/stat")), format!("{pid} (a) S {zeros}{start_ticks} 0\n"))
-            .expect("a file");
+            .expect("write the file");
         let cgroup = format!("0::{}\n", cgroup.replace("$ID", &id()));
-        fs::write(self.path(&format!("proc/{pid}/cgroup")), cgroup).expect("a file");
+        fs::write(self.path(&format!("proc/{pid}/cgroup")), cgroup).expect("write the file");
         ProcessKey { pid: HostPid(pid), start: BootNs::from_ticks(start_ticks) }
     }
 
@@ -56,13 +56,13 @@ impl World {
         self.write(&format!("{folder}/state.json"), &state)
     }
 
-    pub(crate) fn names(&self) -> ContainerCache {
+    pub(crate) fn cache(&self) -> ContainerCache {
         ContainerCache::new(Roots::below(self.base.path()))
     }
 
-    /// The container of INIT in this cgroup.
+    /// The container of INIT, if it is in this cgroup.
     pub(crate) fn container(&self, cgroup: &str) -> Option<Arc<Container>> {
-        of(&mut self.names(), INIT, cgroup)
+        of(&mut self.cache(), INIT, cgroup)
     }
 
     #[track_caller]
@@ -73,7 +73,7 @@ impl World {
         assert_eq!(doubts, &Vec::<String>::new());
     }
 
-    /// INIT's container has no name, and this is why.
+    /// Checks that INIT's container has no name, and gives this reason.
     #[track_caller]
     pub(crate) fn expect_doubt(&self, cgroup: &str, part: &str) {
         let found = self.container(cgroup).expect("the cgroup alone names a container");
@@ -83,8 +83,8 @@ impl World {
     }
 }
 
-pub(crate) fn of(names: &mut ContainerCache, process: ProcessKey, cgroup: &str) -> Option<Arc<Container>> {
-    names.of(process, format!("0::{}\n", cgroup.replace("$ID", &id())).as_bytes())
+pub(crate) fn of(cache: &mut ContainerCache, process: ProcessKey, cgroup: &str) -> Option<Arc<Container>> {
+    cache.find_by_cgroup(process, format!("0::{}\n", cgroup.replace("$ID", &id())).as_bytes())
 }
 
 pub(crate) const DOCKER: &str = "/system.slice/docker-$ID.scope";

@@ -1,4 +1,4 @@
-//! containerd, with ctr; Docker's tests run on it too.
+//! containerd with ctr. The tests of Docker use it too.
 
 use std::{fs, process::Command};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// containerd with folders and a socket of the test's own.
+/// containerd with separate directories and a separate socket for the test.
 pub(crate) struct Containerd {
     _daemon: Daemon,
 }
@@ -21,9 +21,9 @@ pub(crate) struct Containerd {
 impl Containerd {
     pub(crate) fn start(scratch: &Scratch) -> Self {
         let config = scratch.path("containerd.toml");
-        // Without Kubernetes' plugin, which wants a network.
+        // Kubernetes' plugin is disabled, because it needs a network.
         fs::write(&config, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n")
-            .expect("a file");
+            .expect("write the file");
         let mut containerd = Command::new("containerd");
         containerd.arg("--config").arg(config);
         for (option, name) in
@@ -35,7 +35,7 @@ impl Containerd {
     }
 }
 
-/// Where this containerd keeps its state, and ctr has its shim keep runc's.
+/// The directories of this containerd's state, and of the state that ctr's shim has runc keep.
 pub(crate) fn roots(scratch: &Scratch) -> Roots {
     Roots {
         containerd_tasks: scratch.path("containerd/io.containerd.runtime.v2.task"),
@@ -50,7 +50,7 @@ pub(crate) fn ctr(scratch: &Scratch, namespace: &str, args: &[&str]) -> Command 
     ctr
 }
 
-/// A container of ctr, which ends with this.
+/// A container started with ctr. Stopped on drop.
 pub(crate) struct Running<'a> {
     scratch: &'a Scratch,
     namespace: &'a str,
@@ -64,7 +64,7 @@ impl<'a> Running<'a> {
         Self::start_program(scratch, namespace, id, &options, &SLEEP)
     }
 
-    /// With these options of `ctr run`, and this program.
+    /// Starts a container with these options of `ctr run` and this program.
     pub(crate) fn start_program(
         scratch: &'a Scratch,
         namespace: &'a str,
@@ -99,7 +99,7 @@ impl Drop for Running<'_> {
 }
 
 #[test]
-fn containerd_is_known_with_its_namespace_and_annotations() {
+fn containerd_containers_have_their_namespace_and_annotations() {
     let scratch = Scratch::new();
     let _containerd = Containerd::start(&scratch);
     let id = format!("pidns-{}", std::process::id());
@@ -114,44 +114,44 @@ fn containerd_is_known_with_its_namespace_and_annotations() {
     let plain = Running::start(&scratch, "default", &id, &[]);
     let named = Running::start(&scratch, "pidns-team", &id, &annotations);
 
-    let mut names = ContainerCache::new(roots(&scratch));
-    let container = sure_container_of(&mut names, plain.pid);
+    let mut cache = ContainerCache::new(roots(&scratch));
+    let container = sure_container_of(&mut cache, plain.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
     assert_eq!((&container.runtime_namespace, &container.name), (&name("default"), &None));
-    let container = sure_container_of(&mut names, named.pid);
+    let container = sure_container_of(&mut cache, named.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
     assert_eq!((&container.runtime_namespace, &container.name), (&name("pidns-team"), &name("front")));
     assert_eq!(container.image, name("busybox:1"));
-    assert_eq!(container.pod, None, "its cgroup is not one that the kubelet made");
+    assert_eq!(container.pod, None, "the kubelet did not make its cgroup");
     assert_another_start_is_not_believed(ContainerCache::new(roots(&scratch)), named.pid);
 
     let first = process(named.pid);
     drop(named);
     wait_until("the container's end", || !std::path::Path::new(&format!("/proc/{}", first.pid)).exists());
-    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+    assert_eq!(cache.last_known(first).and_then(|found| found.name.clone()), name("front"));
 }
 
 #[test]
-fn a_bundle_of_containerd_names_the_container_where_runc_has_no_state() {
+fn containerds_bundle_names_the_container_if_runc_has_no_state() {
     let scratch = Scratch::new();
     let _containerd = Containerd::start(&scratch);
     let id = format!("pidns-shim-{}", std::process::id());
     let running = Running::start(&scratch, "default", &id, &["nerdctl/name=front"]);
-    // As with a shim that runs something else than runc.
+    // A shim may run something other than runc.
     let roots = Roots { containerd_runc: scratch.path("nowhere"), ..roots(&scratch) };
     let container = sure_container_of(&mut ContainerCache::new(roots), running.pid);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Containerd), &name("front")));
 }
 
 #[test]
-fn a_container_in_a_cgroup_that_its_user_named_is_known_by_its_state() {
+fn a_container_in_a_user_named_cgroup_is_found_by_its_state() {
     let scratch = Scratch::new();
     let _containerd = Containerd::start(&scratch);
     let id = format!("pidns-own-{}", std::process::id());
     let cgroup = format!("/chosen-by-the-user-{}", std::process::id());
     let running = Running::start_program(&scratch, "default", &id, &["--cgroup", &cgroup], &SLEEP);
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", running.pid)).expect("it lives");
-    assert!(text.contains(&cgroup) && !text.contains(&id), "its cgroup has nothing of its id: {text}");
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", running.pid)).expect("the process lives");
+    assert!(text.contains(&cgroup) && !text.contains(&id), "the cgroup must not contain the id: {text}");
     let container = sure_container_of(&mut ContainerCache::new(roots(&scratch)), running.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)), "{container:?}");
     assert_eq!(container.runtime_namespace, name("default"));

@@ -1,4 +1,4 @@
-//! A daemon of the test's own, from its start to its end.
+//! Runs a separate daemon for a test.
 
 use std::{
     fs::{self, File},
@@ -12,14 +12,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scratch::{Scratch, output};
 
-/// A running daemon, which ends with this.
+/// A running daemon. Stopped on drop.
 pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts it, and waits until `answers` succeeds.
+    /// Starts the daemon, and waits until `answers` succeeds.
     pub(crate) fn start(
         scratch: &Scratch,
         command: &mut Command,
@@ -27,19 +27,19 @@ impl Daemon {
     ) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let log = scratch.path(&format!("{name}.log"));
-        let file = File::create(&log).expect("a file");
+        let file = File::create(&log).expect("create the file");
         let child = command
             .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a second descriptor"))
+            .stdout(file.try_clone().expect("duplicate the descriptor"))
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{name} cannot be run ({error}): `cargo xtask setup` installs it")
+                panic!("{name} does not start ({error}): `cargo xtask setup` installs it")
             });
         let mut daemon = Self { child, log };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !output(&mut answers()).status.success() {
-            let ended = daemon.child.try_wait().expect("our own child");
+            let ended = daemon.child.try_wait().expect("wait for the daemon");
             assert!(ended.is_none(), "{name} has ended: {ended:?}\n{}", daemon.log());
             assert!(Instant::now() < deadline, "{name} does not answer\n{}", daemon.log());
             thread::sleep(Duration::from_millis(50));

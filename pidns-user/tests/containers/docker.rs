@@ -1,6 +1,10 @@
-//! Docker, on a containerd of the test's own.
+//! Docker, on a separate containerd for the test.
 
-use std::process::Command;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use pidns_user::container::{Api, ContainerCache, Roots};
 use pidns_user::event::container::Runtime;
@@ -14,7 +18,7 @@ use crate::{
     },
 };
 
-/// dockerd; dropped in this order.
+/// dockerd. The fields are dropped in this order.
 pub(crate) struct Docker {
     pub(crate) containers: DockerContainers,
     _docker: Daemon,
@@ -45,7 +49,7 @@ impl Drop for DockerContainers {
 }
 
 impl Docker {
-    /// With the image that containers are run of.
+    /// Starts Docker with the image that the tests use.
     pub(crate) fn with_image() -> Self {
         let docker = Self::start();
         docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
@@ -57,7 +61,7 @@ impl Docker {
         let containerd = Containerd::start(&scratch);
         let containers = DockerContainers { socket: format!("unix://{}", scratch.arg("docker.sock")) };
         let mut dockerd = Command::new("dockerd");
-        // Nothing of the machine's network is touched.
+        // Leave the machine's network alone.
         dockerd.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
         dockerd.args(["--storage-driver=vfs", "--exec-opt=native.cgroupdriver=cgroupfs"]);
         dockerd.args(["--host", &containers.socket]);
@@ -91,15 +95,15 @@ impl Docker {
 }
 
 #[test]
-fn docker_is_known_by_name_and_image() {
+fn docker_containers_have_their_name_and_image() {
     let docker = Docker::start();
     docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
     let run = ["run", "--detach", "--name", "front", "--network", "none", "pidns-busybox:1"];
     let id = docker.run(&[&run[..], &SLEEP].concat());
     let init = docker.pid(&id);
 
-    let mut names = ContainerCache::new(docker.roots());
-    let container = sure_container_of(&mut names, init);
+    let mut cache = ContainerCache::new(docker.roots());
+    let container = sure_container_of(&mut cache, init);
     assert_eq!(container.runtime, Some(Runtime::Docker));
     assert_eq!((&container.id, &container.name), (&name(&id), &name("front")));
     assert_eq!(container.image, name("pidns-busybox:1"));
@@ -107,23 +111,61 @@ fn docker_is_known_by_name_and_image() {
 
     docker.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
     let others = || processes_of(&id).into_iter().filter(|&pid| pid != init).collect::<Vec<_>>();
-    wait_until("the process that was added", || others().len() == 1);
-    assert_eq!(sure_container_of(&mut names, others()[0]), container);
+    wait_until("the added process", || others().len() == 1);
+    assert_eq!(sure_container_of(&mut cache, others()[0]), container);
 
     let first = process(init);
     docker.run(&["stop", "--time", "0", &id]);
-    assert!(!std::path::Path::new(&format!("/proc/{init}")).exists(), "it has stopped");
-    assert_eq!(names.remembered(first), Some(container), "its name survives it");
+    assert!(!Path::new(&format!("/proc/{init}")).exists(), "the container must have stopped");
+    assert_eq!(cache.last_known(first), Some(container), "the name outlives the container");
 
     docker.run(&["rename", "front", "back"]);
     docker.run(&["start", &id]);
-    let again = sure_container_of(&mut names, docker.pid(&id));
-    assert_eq!((&again.id, &again.name), (&name(&id), &name("back")), "as it is called now");
-    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+    let again = sure_container_of(&mut cache, docker.pid(&id));
+    assert_eq!((&again.id, &again.name), (&name(&id), &name("back")), "the container has its new name");
+    assert_eq!(cache.last_known(first).and_then(|found| found.name.clone()), name("front"));
+}
+
+/// A bind mount, as a container of the program has it. Unmounted on drop.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(from: &Path, to: PathBuf) -> Self {
+        fs::create_dir_all(&to).expect("create the directory");
+        run(Command::new("mount").arg("--bind").arg(from).arg(&to));
+        Self(to)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        output(Command::new("umount").arg(&self.0));
+    }
 }
 
 #[test]
-fn docker_is_asked_where_its_files_have_no_name() {
+fn docker_containers_are_found_if_only_the_runtimes_directory_is_mounted() {
+    let docker = Docker::with_image();
+    let run = ["run", "--detach", "--name", "front", "--network", "none", "pidns-busybox:1"];
+    let id = docker.run(&[&run[..], &SLEEP].concat());
+    let init = docker.pid(&id);
+    let _mount = Mount::new(
+        &docker.scratch.path("docker-run/runtime-runc"),
+        docker.scratch.path("mounted-run/runtime-runc"),
+    );
+    let roots = Roots { docker_run: docker.scratch.path("mounted-run"), ..docker.roots() };
+
+    let container = sure_container_of(&mut ContainerCache::new(roots.clone()), init);
+    assert_eq!((container.runtime, &container.name), (Some(Runtime::Docker), &name("front")));
+    // By the state alone, when the cgroup names no container.
+    let found = ContainerCache::new(roots)
+        .find_by_cgroup(process(init), b"0::/\n")
+        .expect("the state names the process");
+    assert_eq!((&found.id, &found.doubts), (&name(&id), &Vec::new()));
+}
+
+#[test]
+fn docker_is_asked_if_its_files_have_no_name() {
     let docker = Docker::start();
     docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
     let run = ["run", "--detach", "--name", "front", "--network", "none", "--cgroup-parent", "/pidns-batch"];
@@ -142,14 +184,14 @@ fn docker_is_asked_where_its_files_have_no_name() {
         container_of(&mut ContainerCache::new(roots.clone()), init).expect("its cgroup names a container");
     assert_eq!((silent.runtime, &silent.id, &silent.name), (None, &name(&id), &None));
 
-    let asking = || ContainerCache::asking(roots.clone(), Api::new(&roots));
+    let asking = || ContainerCache::with_api(roots.clone(), Api::new(&roots));
     let container = container_of(&mut asking(), init).expect("a container");
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Docker), &name("front")));
     assert_eq!((&container.id, &container.image), (&name(&id), &name("pidns-busybox:1")));
 
     docker.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
     let others = || processes_of(&id).into_iter().filter(|&pid| pid != init).collect::<Vec<_>>();
-    wait_until("the process that was added", || others().len() == 1);
+    wait_until("the added process", || others().len() == 1);
     let of_other = container_of(&mut asking(), others()[0]);
     assert_eq!(of_other.and_then(|found| found.name.clone()), name("front"));
 }

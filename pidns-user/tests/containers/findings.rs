@@ -1,9 +1,9 @@
-//! What goes wrong in containers of real runtimes is found, with the processes that it is about; nothing is found about healthy
-//! ones. Each finding ends when its cause is removed, and a recording has the same one.
+//! Findings about containers of real runtimes. Each fault is found with its processes, and healthy containers have no
+//! findings. A finding ends when its cause is removed, and a recording has the same one.
 //!
-//! The whole machine is watched: what other tests and the machine's own containers do is left out, by the namespace, the processes
-//! and the id of the container in question.
+//! The tests trace the whole machine. They ignore other tests and the machine's own containers, by the namespace, the
+//! processes and the id of the container.
 
+mod capture;
 mod healthy;
-mod stage;
 mod troubles;

@@ -1,9 +1,10 @@
-//! Containers that real runtimes run, by their cgroups and files, and by the stream and recordings.
+//! Finds containers of real runtimes by their cgroups and files, and in the stream and recordings.
 //!
-//! As root. Each test has its daemons, state and images in a scratch folder, starts them itself and ends them
-//! by PID; nothing is on a network. `cargo xtask setup` installs the runtimes, and without them the tests
-//! fail. Where the program itself is asked (all of `findings` and `stream`, of `runc` the test of the commands), which reads
-//! where runtimes are on any machine, runc keeps its state in the machine's own /run/runc, under ids of the test's.
+//! The tests run as root. Each one starts its own daemons, with state and images in a scratch directory, and ends
+//! them by PID. None uses the network. `cargo xtask setup` installs the runtimes. Without them the tests fail. The
+//! program itself looks for runtimes in their default directories. So for tests that run it (all of `findings` and
+//! `stream`, and the test of the commands in `runc`), runc keeps its state in the machine's /run/runc, with ids of
+//! the test.
 
 mod containerd;
 mod daemon;
@@ -13,6 +14,7 @@ mod image;
 mod lxc;
 mod nspawn;
 mod podman;
+mod podman_rootless;
 #[path = "../program/mod.rs"]
 mod program;
 mod runc;

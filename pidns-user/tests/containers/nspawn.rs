@@ -1,4 +1,4 @@
-//! systemd-nspawn without a unit for its machine: nothing but its command line has the name.
+//! systemd-nspawn whose machine has no unit. Only the command line contains its name.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     scratch::{SLEEP, Scratch, wait_until},
 };
 
-/// A machine of systemd-nspawn, which ends with this.
+/// A machine of systemd-nspawn. Stopped on drop.
 struct Machine {
     nspawn: Child,
 }
@@ -22,16 +22,16 @@ struct Machine {
 impl Machine {
     fn start(scratch: &Scratch, args: &[&str]) -> Self {
         let mut nspawn = Command::new("systemd-nspawn");
-        // Neither asks a systemd that runs as PID 1.
+        // With these options it does not need a systemd that runs as PID 1.
         nspawn.args(["--register=no", "--keep-unit", "--quiet"]).args(args).args(SLEEP);
-        let log = fs::File::create(scratch.path("nspawn.log")).expect("a file");
-        nspawn.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        let log = fs::File::create(scratch.path("nspawn.log")).expect("create the file");
+        nspawn.stdin(Stdio::null()).stdout(log.try_clone().expect("duplicate the descriptor")).stderr(log);
         let missing =
             |error| panic!("systemd-nspawn ({error}): `cargo xtask setup` installs systemd-container");
         Self { nspawn: nspawn.spawn().unwrap_or_else(missing) }
     }
 
-    /// The PID of its PID 1, once it runs what it is to run.
+    /// The PID of its PID 1, once that runs its program.
     fn init(&mut self, scratch: &Scratch) -> u32 {
         let pid = self.nspawn.id();
         let children = format!("/proc/{pid}/task/{pid}/children");
@@ -40,20 +40,20 @@ impl Machine {
         };
         let mut init = None;
         wait_until("the machine's PID 1", || {
-            let ended = self.nspawn.try_wait().expect("our own child");
+            let ended = self.nspawn.try_wait().expect("wait for systemd-nspawn");
             let log = || fs::read_to_string(scratch.path("nspawn.log")).unwrap_or_default();
             assert!(ended.is_none(), "systemd-nspawn ended: {}", log());
             let pids = fs::read_to_string(&children).unwrap_or_default();
             init = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).find(sleeps);
             init.is_some()
         });
-        init.expect("it was found")
+        init.expect("the PID 1 was found")
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // SIGTERM has nspawn end its machine, and remove what it has mounted.
+        // On SIGTERM, nspawn stops its machine and unmounts its file systems.
         if let Some(pid) = i32::try_from(self.nspawn.id()).ok().and_then(Pid::from_raw) {
             let _ended_already = kill_process(pid, Signal::TERM);
         }
@@ -61,13 +61,13 @@ impl Drop for Machine {
     }
 }
 
-/// A root file system that nspawn takes for one of an operating system.
+/// A root file system that nspawn accepts as an operating system.
 fn rootfs(scratch: &Scratch) -> PathBuf {
     let rootfs = scratch.rootfs();
     for folder in ["dev", "etc", "proc", "sys", "tmp", "usr"] {
-        fs::create_dir_all(rootfs.join(folder)).expect("a folder");
+        fs::create_dir_all(rootfs.join(folder)).expect("create the directory");
     }
-    fs::write(rootfs.join("etc/os-release"), "ID=pidns\n").expect("a file");
+    fs::write(rootfs.join("etc/os-release"), "ID=pidns\n").expect("write the file");
     rootfs
 }
 
@@ -80,12 +80,12 @@ fn assert_name(machine: &mut Machine, scratch: &Scratch, expected: &str) {
     assert_eq!(namespace["init"]["pid"], pid, "{tree:#}");
     let container = &namespace["ns"]["container"];
     assert_eq!((&container["runtime"], &container["name"]), (&"nspawn".into(), &expected.into()), "{tree:#}");
-    // Any program can be called like nspawn.
+    // Any program can have this command line, so the name is not confirmed.
     assert_eq!(container["by_cgroup_alone"], true, "{tree:#}");
 }
 
 #[test]
-fn a_machine_of_nspawn_without_a_unit_has_the_name_that_it_was_given() {
+fn an_nspawn_machine_without_a_unit_has_its_given_name() {
     let (scratch, machine) = (Scratch::new(), format!("pidns-machine-{}", std::process::id()));
     let rootfs = rootfs(&scratch);
     let rootfs = rootfs.to_str().expect("a plain name");
@@ -94,10 +94,10 @@ fn a_machine_of_nspawn_without_a_unit_has_the_name_that_it_was_given() {
 }
 
 #[test]
-fn a_machine_of_nspawn_without_a_unit_is_named_after_its_folder() {
+fn an_nspawn_machine_without_a_unit_is_named_after_its_directory() {
     let (scratch, machine) = (Scratch::new(), format!("pidns-folder-{}", std::process::id()));
     let folder = scratch.path(&machine);
-    fs::rename(rootfs(&scratch), &folder).expect("our own folder");
+    fs::rename(rootfs(&scratch), &folder).expect("rename the directory");
     let mut nspawn = Machine::start(&scratch, &["-D", folder.to_str().expect("a plain name")]);
     assert_name(&mut nspawn, &scratch, &machine);
 }

@@ -1,4 +1,4 @@
-//! Podman, with storage of the test's own.
+//! Podman, with separate storage for the test.
 
 use std::{fs, process::Command};
 
@@ -11,13 +11,13 @@ use crate::scratch::{
     run, sure_container_of, wait_until,
 };
 
-/// Podman's storage, empty after this.
+/// Podman's storage. Emptied on drop.
 pub(crate) struct Podman {
     pub(crate) scratch: Scratch,
 }
 
 impl Podman {
-    /// With the image that containers are run of.
+    /// Prepares Podman with the image that the tests use.
     pub(crate) fn with_image() -> Self {
         let podman = Self::new();
         podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
@@ -26,11 +26,12 @@ impl Podman {
 
     fn new() -> Self {
         let scratch = Scratch::new();
-        // Its locks would else be those of the machine's own containers.
-        fs::write(scratch.path("containers.conf"), "[engine]\nlock_type = \"file\"\n").expect("a file");
+        // Otherwise the locks would be those of the machine's own containers.
+        fs::write(scratch.path("containers.conf"), "[engine]\nlock_type = \"file\"\n")
+            .expect("write the file");
         let [data, run] = ["data", "run"].map(|name| scratch.arg(name));
         let storage = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{run}\"\ngraphroot = \"{data}\"\n");
-        fs::write(scratch.path("storage.conf"), storage).expect("a file");
+        fs::write(scratch.path("storage.conf"), storage).expect("write the file");
         Self { scratch }
     }
 
@@ -62,7 +63,7 @@ impl Podman {
         }
     }
 
-    /// The PID that Podman reports.
+    /// A PID from Podman's state.
     pub(crate) fn pid(&self, id: &str, field: &str) -> u32 {
         let template = format!("{{{{.State.{field}}}}}");
         self.run(&["inspect", "--format", &template, id]).parse().expect("a PID")
@@ -76,26 +77,26 @@ impl Drop for Podman {
 }
 
 #[test]
-fn podman_is_known_by_name_and_image() {
+fn podman_containers_have_their_name_and_image() {
     let podman = Podman::new();
     podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
-    // Raising a limit takes a capability that not every machine gives.
+    // Raising a limit needs a capability that not every machine grants.
     let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
     let run = [&["run", "--detach", "--name", "front", "--network", "none"], &limits[..]].concat();
     let id = podman.run(&[&run[..], &["pidns-busybox:1"], &SLEEP].concat());
     let (init, conmon) = (podman.pid(&id, "Pid"), podman.pid(&id, "ConmonPid"));
 
-    let mut names = ContainerCache::new(podman.roots());
-    let container = sure_container_of(&mut names, init);
+    let mut cache = ContainerCache::new(podman.roots());
+    let container = sure_container_of(&mut cache, init);
     assert_eq!(container.runtime, Some(Runtime::Podman));
     assert_eq!((&container.id, &container.name), (&name(&id), &name("front")));
     assert_eq!(container.image, name("localhost/pidns-busybox:1"));
     assert_eq!(container.label(), pidns_user::text::Name::from("podman/front"));
     assert_another_start_is_not_believed(ContainerCache::new(podman.roots()), init);
-    let watcher = container_of(&mut names, conmon);
-    assert!(watcher.is_none_or(|found| found.id != container.id), "conmon is outside");
+    let watcher = container_of(&mut cache, conmon);
+    assert!(watcher.is_none_or(|found| found.id != container.id), "conmon is outside of the container");
 
-    // As of a rootless one, whose files are in its user's home.
+    // The files of a rootless Podman are in the user's home, so they are not found here.
     let nowhere = podman.scratch.path("nowhere");
     let roots = Roots {
         storage_run: nowhere.clone(),
@@ -103,24 +104,25 @@ fn podman_is_known_by_name_and_image() {
         runc: nowhere,
         ..podman.roots()
     };
-    let claim = container_of(&mut ContainerCache::new(roots), init).expect("its cgroup and conmon name it");
-    assert_eq!((&claim.name, claim.is_vouched()), (&name("front"), false), "{claim:?}");
+    let claim =
+        container_of(&mut ContainerCache::new(roots), init).expect("cgroup and conmon name the container");
+    assert_eq!((&claim.name, claim.is_confirmed()), (&name("front"), false), "{claim:?}");
     assert!(claim.doubts.iter().any(|doubt| doubt.contains("conmon")), "{claim:?}");
 
     podman.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
     let others =
         || processes_of(&id).into_iter().filter(|pid| ![init, conmon].contains(pid)).collect::<Vec<_>>();
-    wait_until("the process that was added", || others().len() == 1);
-    assert_eq!(sure_container_of(&mut names, others()[0]).name, name("front"));
+    wait_until("the added process", || others().len() == 1);
+    assert_eq!(sure_container_of(&mut cache, others()[0]).name, name("front"));
 
     let first = process(init);
     podman.run(&["rm", "--force", "--time", "0", &id]);
-    assert!(!std::path::Path::new(&format!("/proc/{init}")).exists(), "it is gone");
-    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+    assert!(!std::path::Path::new(&format!("/proc/{init}")).exists(), "the process must be gone");
+    assert_eq!(cache.last_known(first).and_then(|found| found.name.clone()), name("front"));
 }
 
 #[test]
-fn podman_is_asked_where_its_files_have_no_name() {
+fn podman_is_asked_if_its_files_have_no_name() {
     let podman = Podman::new();
     podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
     let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
@@ -143,8 +145,8 @@ fn podman_is_asked_where_its_files_have_no_name() {
         podman_socket: socket.clone(),
         ..podman.roots()
     };
-    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
-    let container = sure_container_of(&mut names, init);
+    let mut cache = ContainerCache::with_api(roots.clone(), Api::new(&roots));
+    let container = sure_container_of(&mut cache, init);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Podman), &name("front")));
     assert_eq!(container.image, name("localhost/pidns-busybox:1"));
 }

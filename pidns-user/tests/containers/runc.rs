@@ -1,4 +1,4 @@
-//! runc by hand, on a bundle of busybox.
+//! runc, called directly, on a bundle of busybox.
 
 use std::{
     fs,
@@ -15,9 +15,9 @@ use crate::scratch::{
     sure_container_of, wait_until,
 };
 
-/// A container of runc, which ends with this.
+/// A runc container. Stopped on drop.
 pub(crate) struct Running<'a> {
-    /// Where runc keeps its state.
+    /// The directory of runc's state.
     pub(crate) root: PathBuf,
     id: &'a str,
     pub(crate) pid: u32,
@@ -42,7 +42,7 @@ impl<'a> Running<'a> {
         Self::start_with(root, scratch, id, |spec| spec["annotations"] = annotations.clone())
     }
 
-    /// With what this changes in its configuration.
+    /// Starts a container after `change` has changed its configuration.
     pub(crate) fn start_with(
         root: PathBuf,
         scratch: &Scratch,
@@ -59,35 +59,41 @@ impl<'a> Running<'a> {
             .arg(scratch.path(""))
             .arg("--pid-file")
             .arg(&pid_file);
-        // Into a file: the container keeps what it was given, and a pipe would never end.
-        let log = fs::File::create(scratch.path("log")).expect("a file");
-        start.arg(id).stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        // Log into a file: the container keeps the descriptors, so a pipe would never end.
+        let log = fs::File::create(scratch.path("log")).expect("create the file");
+        start
+            .arg(id)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("duplicate the descriptor"))
+            .stderr(log);
         let status = start.status().unwrap_or_else(|error| {
-            panic!("runc cannot be run ({error}): `cargo xtask setup` installs it");
+            panic!("runc does not start ({error}): `cargo xtask setup` installs it");
         });
         let log = fs::read_to_string(scratch.path("log")).unwrap_or_default();
         assert!(status.success(), "{start:?}: {status}: {log}");
-        let pid = fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID");
+        let pid =
+            fs::read_to_string(&pid_file).expect("read the PID file of runc").trim().parse().expect("a PID");
         Self { root, id, pid }
     }
 }
 
-/// Writes the bundle's configuration, with what this changes in it.
+/// Writes the bundle's configuration after `change` has changed it.
 fn write_config(root: &Path, scratch: &Scratch, change: impl FnOnce(&mut Value)) {
     scratch.rootfs();
     let config = scratch.path("config.json");
     let _made_anew = fs::remove_file(&config);
     run(runc(root).arg("spec").arg("--bundle").arg(scratch.path("")));
-    let mut spec: Value = serde_json::from_slice(&fs::read(&config).expect("runc wrote it")).expect("JSON");
+    let mut spec: Value =
+        serde_json::from_slice(&fs::read(&config).expect("read the configuration of runc")).expect("JSON");
     spec["process"]["args"] = json!(SLEEP);
     spec["process"]["terminal"] = json!(false);
-    // Raising a limit takes a capability that not every machine gives.
+    // Raising a limit needs a capability that not every machine grants.
     spec["process"]["rlimits"] = json!([]);
     change(&mut spec);
-    fs::write(&config, spec.to_string()).expect("our own file");
+    fs::write(&config, spec.to_string()).expect("write the configuration");
 }
 
-/// A container that is the child of a runc that waits for it; it ends with this.
+/// A container whose runc waits for it as its parent. Stopped on drop.
 pub(crate) struct Foreground<'a> {
     keeper: Child,
     container: Running<'a>,
@@ -106,24 +112,24 @@ impl<'a> Foreground<'a> {
         start.arg("run").arg("--bundle").arg(scratch.path("")).arg("--pid-file").arg(&pid_file).arg(id);
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let keeper = start.spawn().unwrap_or_else(|error| {
-            panic!("runc cannot be run ({error}): `cargo xtask setup` installs it");
+            panic!("runc does not start ({error}): `cargo xtask setup` installs it");
         });
         let mut pid = None;
         wait_until("the container", || {
             pid = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
             pid.is_some()
         });
-        Self { keeper, container: Running { root, id, pid: pid.expect("it was waited for") } }
+        Self { keeper, container: Running { root, id, pid: pid.expect("the PID was found") } }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.container.pid
     }
 
-    /// SIGTERM to its PID 1, which must have a handler; runc ends with it.
+    /// Sends SIGTERM to its PID 1, which must have a handler. Waits for runc, which ends with it.
     pub(crate) fn stop(mut self) {
         run(runc(&self.container.root).args(["kill", self.container.id, "TERM"]));
-        self.keeper.wait().expect("our own child");
+        self.keeper.wait().expect("wait for runc");
     }
 }
 
@@ -141,25 +147,25 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Has another process join the container, and gives its PID.
+/// Starts another process in the container. Returns its PID.
 pub(crate) fn exec(root: &Path, scratch: &Scratch, id: &str) -> u32 {
     let pid_file = scratch.path("exec");
-    let log = fs::File::create(scratch.path("log")).expect("a file");
+    let log = fs::File::create(scratch.path("log")).expect("create the file");
     let mut exec = runc(root);
     exec.args(["exec", "--detach", "--pid-file"]).arg(&pid_file).arg(id).args(SLEEP);
-    exec.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
-    assert!(exec.status().expect("it ran a moment ago").success(), "{exec:?}");
-    fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID")
+    exec.stdin(Stdio::null()).stdout(log.try_clone().expect("duplicate the descriptor")).stderr(log);
+    assert!(exec.status().expect("start runc").success(), "{exec:?}");
+    fs::read_to_string(&pid_file).expect("read the PID file of runc").trim().parse().expect("a PID")
 }
 
 #[test]
-fn runc_by_hand_is_known_by_its_state() {
+fn a_plain_runc_container_is_found_by_its_state() {
     let scratch = Scratch::new();
     let id = format!("pidns-{}", std::process::id());
     let annotations = json!({"org.opencontainers.image.ref.name": "busybox:1"});
     let running = Running::start(&scratch, &id, &annotations);
-    let mut names = ContainerCache::new(roots(&scratch));
-    let container = sure_container_of(&mut names, running.pid);
+    let mut cache = ContainerCache::new(roots(&scratch));
+    let container = sure_container_of(&mut cache, running.pid);
     assert_eq!(container.runtime, Some(Runtime::Runc));
     assert_eq!((&container.id, &container.image), (&name(&id), &name("busybox:1")));
     assert_another_start_is_not_believed(ContainerCache::new(roots(&scratch)), running.pid);
@@ -167,15 +173,15 @@ fn runc_by_hand_is_known_by_its_state() {
     let first = process(running.pid);
     drop(running);
     wait_until("the container's end", || !Path::new(&format!("/proc/{}", first.pid)).exists());
-    assert_eq!(names.remembered(first).and_then(|found| found.id.clone()), name(&id));
+    assert_eq!(cache.last_known(first).and_then(|found| found.id.clone()), name(&id));
 
     let again = Running::start(&scratch, &id, &json!({"org.opencontainers.image.ref.name": "busybox:2"}));
-    let container = sure_container_of(&mut names, again.pid);
-    assert_eq!(container.image, name("busybox:2"), "the second of this id");
-    assert_eq!(names.remembered(first).and_then(|found| found.image.clone()), name("busybox:1"));
+    let container = sure_container_of(&mut cache, again.pid);
+    assert_eq!(container.image, name("busybox:2"), "the second container with this id");
+    assert_eq!(cache.last_known(first).and_then(|found| found.image.clone()), name("busybox:1"));
 }
 
-/// What the program prints, which is to end with this code.
+/// Runs the program, which must exit with this code. Returns its output.
 pub(crate) fn run_for_output(args: &[&str], code: i32) -> (String, String) {
     let output = output(Command::new(crate::program::path()).args(args));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -205,24 +211,43 @@ fn the_commands_name_a_container_and_find_it_by_its_name() {
     let _second = Running::start_in(Roots::host().runc, &scratch, &ids[1], &annotations);
     let common = &ids[0][..ids[0].len() - 1];
     let (_, stderr) = run_for_output(&["ps", common], 1);
+    assert!(ids.iter().all(|id| stderr.contains(id.as_str())), "a user-chosen id is a name: {stderr}");
+    let (_, stderr) = run_for_output(&["ps", &format!("{common}c")], 1);
     assert!(
         ids.iter().all(|id| stderr.contains(id.as_str())),
-        "an id that its user chose is a name: {stderr}"
+        "the message must list the containers: {stderr}"
     );
-    let (_, stderr) = run_for_output(&["ps", &format!("{common}c")], 1);
-    assert!(ids.iter().all(|id| stderr.contains(id.as_str())), "those that there are: {stderr}");
 }
 
 #[test]
-fn a_process_that_joined_a_container_of_runc_is_in_it() {
+fn a_runc_container_with_a_chosen_cgroup_is_found_by_its_state() {
+    let scratch = Scratch::new();
+    let id = format!("pidns-chosen-{}", std::process::id());
+    let cgroup = format!("/chosen-for-runc-{}", std::process::id());
+    let running = Running::start_with(scratch.path("runc"), &scratch, &id, |spec| {
+        spec["linux"]["cgroupsPath"] = json!(cgroup);
+    });
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", running.pid)).expect("the process lives");
+    assert!(text.contains(&cgroup) && !text.contains(&id), "the cgroup must not contain the id: {text}");
+    let mut names = ContainerCache::new(roots(&scratch));
+    let container = sure_container_of(&mut names, running.pid);
+    assert_eq!((container.runtime, &container.id), (Some(Runtime::Runc), &name(&id)), "{container:?}");
+    // Another process in that cgroup is in the container too.
+    let member = exec(&running.root, &scratch, &id);
+    let container = sure_container_of(&mut names, member);
+    assert_eq!(container.id, name(&id), "{container:?}");
+}
+
+#[test]
+fn a_process_that_joined_a_runc_container_is_in_it() {
     let scratch = Scratch::new();
     let id = format!("pidns-join-{}", std::process::id());
     let running = Running::start(&scratch, &id, &json!({}));
     let joined = exec(&running.root, &scratch, &id);
-    let mut names = ContainerCache::new(roots(&scratch));
-    let container = sure_container_of(&mut names, joined);
+    let mut cache = ContainerCache::new(roots(&scratch));
+    let container = sure_container_of(&mut cache, joined);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Runc), &name(&id)));
-    assert_eq!(sure_container_of(&mut names, running.pid), container);
-    let own = container_of(&mut names, std::process::id());
-    assert!(own.is_none_or(|own| own.id != name(&id)), "the test itself is not in it");
+    assert_eq!(sure_container_of(&mut cache, running.pid), container);
+    let own = container_of(&mut cache, std::process::id());
+    assert!(own.is_none_or(|own| own.id != name(&id)), "the test itself is not in the container");
 }

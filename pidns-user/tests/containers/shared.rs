@@ -1,4 +1,4 @@
-//! Containers that share a PID namespace, and containers whose cgroup does not have their id.
+//! Containers that share a PID namespace, and containers whose cgroup does not contain their id.
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ fn ids(what: &str) -> [String; 2] {
     ["home", "side"].map(|last| format!("pidns-{what}-{}-{last}", std::process::id()))
 }
 
-/// Has the container join the PID namespace of this process, or have none of its own.
+/// Makes the container join the PID namespace of this process, or stay in the host's.
 fn pid_namespace(spec: &mut Value, of: Option<u32>) {
     let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("namespaces");
     namespaces.retain(|namespace| namespace["type"] != "pid");
@@ -39,7 +39,7 @@ fn document(args: &[&str]) -> Value {
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
-/// The ids of the containers of these processes, by `ps`.
+/// The ids of the containers of these processes, from `ps`.
 fn containers_of(document: &Value) -> Vec<(u64, String)> {
     let all = document["processes"].as_array().expect("processes").iter();
     let id = |line: &Value| line["container"]["id"].as_str().unwrap_or_default().to_owned();
@@ -47,7 +47,7 @@ fn containers_of(document: &Value) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn a_process_is_in_its_own_container_though_it_shares_the_namespace_of_another() {
+fn a_process_is_in_its_own_container_even_in_a_shared_namespace() {
     let scratch = Scratch::new();
     let [home, side] = ids("shared");
     let root = || Roots::host().runc;
@@ -61,7 +61,7 @@ fn a_process_is_in_its_own_container_though_it_shares_the_namespace_of_another()
     assert_eq!(containers_of(&own), [(side_pid, side.clone())], "{own:#}");
     let tree = document(&["tree", &side, "-o", "json"]);
     let namespace = &tree["namespaces"][0];
-    assert_eq!(namespace["ns"]["container"]["id"], home, "that of the PID 1: {tree:#}");
+    assert_eq!(namespace["ns"]["container"]["id"], home, "expected the container of PID 1: {tree:#}");
     assert_eq!(namespace["other_containers"][0]["container"]["id"], side, "{tree:#}");
     assert_eq!(namespace["other_containers"][0]["processes"], 1, "{tree:#}");
     let (text, _) = run_for_output(&["explain", &side_pid.to_string()], 0);
@@ -74,7 +74,7 @@ fn a_process_is_in_its_own_container_though_it_shares_the_namespace_of_another()
 }
 
 #[test]
-fn a_container_of_the_hosts_namespace_is_found_by_its_name() {
+fn a_container_in_the_hosts_namespace_is_found_by_name() {
     let scratch = Scratch::new();
     let [_, side] = ids("host");
     let running = Running::start_with(Roots::host().runc, &scratch, &side, |spec| pid_namespace(spec, None));
@@ -85,7 +85,7 @@ fn a_container_of_the_hosts_namespace_is_found_by_its_name() {
 }
 
 #[test]
-fn the_stream_of_a_container_has_its_own_processes_in_a_namespace_that_it_shares() {
+fn the_stream_of_a_container_in_a_shared_namespace_has_its_processes() {
     let scratch = Scratch::new();
     let [home, side] = ids("stream");
     let root = || Roots::host().runc;
@@ -95,7 +95,7 @@ fn the_stream_of_a_container_has_its_own_processes_in_a_namespace_that_it_shares
         let stream = Stream::start(&["-o", "json", "-c", &side], &file);
         let second = Running::start_with(root(), &scratch, &side, |spec| pid_namespace(spec, of));
         let side_pid = second.pid;
-        // The container of one that is gone before its exec's event is read is unknown.
+        // If the process ends before its exec event is read, its container is unknown.
         wait_until("the exec's event", || {
             fs::read_to_string(&file).is_ok_and(|text| text.contains("\"event\":\"process.exec\""))
         });
@@ -114,12 +114,12 @@ fn the_stream_of_a_container_has_its_own_processes_in_a_namespace_that_it_shares
         let exit = exit.unwrap_or_else(|| panic!("{what}: no exit of {side_pid}: {lines:#?}"));
         assert_eq!(exit["process"]["container"]["id"], side.as_str(), "{what}: {exit:#}");
         let of_home = lines.iter().filter(|line| line["process"]["pid"] == first.pid);
-        assert_eq!(of_home.count(), 0, "{what}: of another container");
+        assert_eq!(of_home.count(), 0, "{what}: no events of the other container");
     }
 }
 
 #[test]
-fn a_recording_keeps_the_container_of_a_process_that_shares_a_namespace() {
+fn a_recording_keeps_the_container_of_a_process_in_a_shared_namespace() {
     let scratch = Scratch::new();
     let [home, side] = ids("recorded");
     let root = || Roots::host().runc;
@@ -134,23 +134,23 @@ fn a_recording_keeps_the_container_of_a_process_that_shares_a_namespace() {
     assert!(replayed.contains(&format!("\"pid\":{}", second.pid)), "{replayed}");
 }
 
-/// The program with CAP_BPF and CAP_PERFMON for all users, as setcap(8) gives them: a `vfs_cap_data` of revision 2 with the flag
-/// that makes them effective (include/uapi/linux/capability.h).
+/// A copy of the program with CAP_BPF and CAP_PERFMON for all users, as setcap(8) makes it: a `vfs_cap_data` of
+/// revision 2 with the effective flag (include/uapi/linux/capability.h).
 fn program_with_two_capabilities(scratch: &Scratch) -> PathBuf {
     let copy = scratch.path("pidns-trace");
-    fs::copy(crate::program::path(), &copy).expect("the program can be copied");
+    fs::copy(crate::program::path(), &copy).expect("copy the program");
     for path in [&scratch.path(""), &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make the file executable");
     }
     let (revision_and_flag, perfmon_and_bpf) = (0x0200_0001_u32, 0b1100_0000_u32);
     let data: Vec<u8> =
         [revision_and_flag, 0, 0, perfmon_and_bpf, 0].into_iter().flat_map(u32::to_le_bytes).collect();
-    setxattr(&copy, "security.capability", &data, XattrFlags::empty()).expect("root may give capabilities");
+    setxattr(&copy, "security.capability", &data, XattrFlags::empty()).expect("set the capabilities");
     copy
 }
 
 #[test]
-fn with_two_capabilities_the_stream_names_the_containers_of_tree_and_reports_unread_data() {
+fn with_two_capabilities_the_stream_names_the_same_containers_as_tree_and_reports_unread_data() {
     let scratch = Scratch::new();
     let made_up = format!("{:064x}", std::process::id());
     let [id, _] = ids("caps");
@@ -165,12 +165,12 @@ fn with_two_capabilities_the_stream_names_the_containers_of_tree_and_reports_unr
         command
     };
     let tree = run(&mut unprivileged(&["tree", "-o", "json"]));
-    assert!(tree.contains(&made_up), "its cgroup names it: {tree}");
+    assert!(tree.contains(&made_up), "the cgroup names the container: {tree}");
 
     let (json, stderr) = (scratch.path("json"), scratch.path("words"));
-    let file = |path: &Path| File::create(path).expect("a file");
+    let file = |path: &Path| File::create(path).expect("create the file");
     let mut stream = unprivileged(&["-o", "json", "-e", "namespace.*"]);
-    let mut stream = stream.stdout(file(&json)).stderr(file(&stderr)).spawn().expect("our own program");
+    let mut stream = stream.stdout(file(&json)).stderr(file(&stderr)).spawn().expect("start the program");
     wait_until("the stream's start", || fs::metadata(&json).is_ok_and(|file| file.len() > 0));
     drop(running);
     wait_until("the container's end", || {
@@ -179,15 +179,15 @@ fn with_two_capabilities_the_stream_names_the_containers_of_tree_and_reports_unr
         fs::read_to_string(&json).is_ok_and(|text| text.lines().any(is_its_end))
     });
     let pid = Pid::from_raw(i32::try_from(stream.id()).expect("a PID")).expect("a PID");
-    kill_process(pid, Signal::INT).expect("our own child");
-    assert!(stream.wait().expect("our own child").success());
+    kill_process(pid, Signal::INT).expect("send the signal");
+    assert!(stream.wait().expect("wait for the stream").success());
     let lines = lines(&json);
     let exits = of_event(&lines, "namespace.init_exit");
     let exit = exits.iter().find(|line| line["process"]["pid"] == init);
     let exit = exit.unwrap_or_else(|| panic!("no end of {init}: {lines:#?}"));
     assert_eq!(exit["ns"]["container"]["id"], made_up.as_str(), "{exit:#}");
     assert_eq!(exit["ns"]["container"]["by_cgroup_alone"], true, "{exit:#}");
-    let stderr = fs::read_to_string(&stderr).expect("the program wrote it");
+    let stderr = fs::read_to_string(&stderr).expect("read the program's stderr");
     assert!(stderr.contains("/run/runc") && stderr.contains("CAP_DAC_READ_SEARCH"), "{stderr}");
 }
 
@@ -203,23 +203,27 @@ fn a_container_whose_cgroup_has_another_name_is_found_by_its_state() {
     let container = sure_container_of(&mut ContainerCache::new(roots()), running.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Runc), &name(&id)));
     let joined = exec(&running.root, &scratch, &id);
-    let mut names = ContainerCache::new(roots());
-    assert_eq!(sure_container_of(&mut names, running.pid).id, name(&id));
-    assert_eq!(sure_container_of(&mut names, joined).id, name(&id), "who joins is in the same cgroup");
+    let mut cache = ContainerCache::new(roots());
+    assert_eq!(sure_container_of(&mut cache, running.pid).id, name(&id));
+    assert_eq!(
+        sure_container_of(&mut cache, joined).id,
+        name(&id),
+        "a joining process is in the same cgroup"
+    );
     drop(running);
     let _gone = fs::remove_dir(format!("/sys/fs/cgroup/pidns-test-{}", std::process::id()));
 
-    // Its state does not name its cgroup, as of a container that has none of its own.
+    // The state of a container without a separate cgroup does not name one.
     let running = Running::start_in(root, &scratch, &bare, &json!({}));
     let key = crate::scratch::process(running.pid);
     for cgroup in
         ["0::/\n", "0::/system.slice/ssh.service\n", "0::/user.slice/user-1000.slice/session-1.scope\n"]
     {
-        let found = ContainerCache::new(roots()).of(key, cgroup.as_bytes());
+        let found = ContainerCache::new(roots()).find_by_cgroup(key, cgroup.as_bytes());
         let found = found.unwrap_or_else(|| panic!("{cgroup}"));
-        assert_eq!((&found.id, found.is_vouched()), (&name(&bare), true), "{cgroup}");
+        assert_eq!((&found.id, found.is_confirmed()), (&name(&bare), true), "{cgroup}");
     }
     let other = crate::scratch::process(std::process::id());
-    let found = ContainerCache::new(roots()).of(other, b"0::/system.slice/ssh.service\n");
-    assert!(found.is_some_and(|found| found.is_unit()), "another process of that unit is in no container");
+    let found = ContainerCache::new(roots()).find_by_cgroup(other, b"0::/system.slice/ssh.service\n");
+    assert!(found.is_some_and(|found| found.is_unit()), "another process of that unit is not in a container");
 }

@@ -5,6 +5,8 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use pidns_user::container::Roots;
@@ -13,38 +15,36 @@ use serde_json::{Value, json};
 
 use crate::{
     runc::{Running, exec, run_for_output},
-    scratch::Scratch,
+    scratch::{Scratch, wait_until},
 };
 
-/// The program, streaming into a file; ends with this.
+/// The program, which streams into a file. Stopped on drop.
 pub(crate) struct Stream {
     child: Child,
     _stderr: BufReader<ChildStderr>,
 }
 
 impl Stream {
-    /// Starts it, and waits until it streams.
+    /// Starts the program, and waits until it streams.
     pub(crate) fn start(args: &[&str], to: &Path) -> Self {
         let mut command = Command::new(crate::program::path());
         command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
         let to_stdout = args[0] != "record";
         command.stdout(if to_stdout {
-            Stdio::from(File::create(to).expect("a file"))
+            Stdio::from(File::create(to).expect("create the file"))
         } else {
             Stdio::null()
         });
-        let mut child = command.spawn().expect("our own program");
-        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut child = command.spawn().expect("start the program");
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
         let stream = Self { child, _stderr: stderr };
-        crate::scratch::wait_until("the stream's start", || {
-            fs::metadata(to).is_ok_and(|file| file.len() > 0)
-        });
+        wait_until("the stream's start", || fs::metadata(to).is_ok_and(|file| file.len() > 0));
         stream
     }
 
     pub(crate) fn end(mut self) {
         self.interrupt();
-        assert!(self.child.wait().expect("our own child").success());
+        assert!(self.child.wait().expect("wait for the program").success());
     }
 
     fn interrupt(&self) {
@@ -62,7 +62,7 @@ impl Drop for Stream {
 }
 
 pub(crate) fn lines(file: &Path) -> Vec<Value> {
-    let lines = BufReader::new(File::open(file).expect("the stream wrote it")).lines();
+    let lines = BufReader::new(File::open(file).expect("open the stream's file")).lines();
     lines.map(|line| serde_json::from_str(&line.expect("text")).expect("JSON")).collect()
 }
 
@@ -75,7 +75,7 @@ fn ids(last: [&str; 2]) -> [String; 2] {
 }
 
 #[test]
-fn the_stream_names_containers_that_ran_before_it_and_that_come_later() {
+fn the_stream_names_earlier_and_later_containers() {
     let scratch = Scratch::new();
     let [before, later] = ids(["before", "later"]);
     let root = || Roots::host().runc;
@@ -96,7 +96,7 @@ fn the_stream_names_containers_that_ran_before_it_and_that_come_later() {
     let execs = of_event(&lines, "process.exec");
     assert!(
         execs.iter().any(|line| line["process"]["pid"] == joined),
-        "of who joined the one that ran before: {execs:#?}"
+        "expected the process that joined the earlier container: {execs:#?}"
     );
     for (pid, id) in [(first_pid, &before), (second_pid, &later)] {
         let exits = of_event(&lines, "namespace.init_exit");
@@ -108,19 +108,19 @@ fn the_stream_names_containers_that_ran_before_it_and_that_come_later() {
     let foreign = lines.iter().filter_map(|line| line["ns"].as_object());
     for ns in foreign {
         let id = ns["container"]["id"].as_str();
-        assert!(id == Some(&before) || id == Some(&later), "not asked for: {ns:?}");
+        assert!(id == Some(&before) || id == Some(&later), "not selected: {ns:?}");
     }
 
-    let table = fs::read_to_string(table).expect("the stream wrote it");
+    let table = fs::read_to_string(table).expect("read the stream's table");
     let column = table.lines().next().and_then(|heading| heading.find("CONTAINER")).expect("a heading");
-    let exit = table.lines().find(|line| line.contains("init exit")).expect("the end of the later one");
+    let exit = table.lines().find(|line| line.contains("init exit")).expect("no end of the later container");
     let container: String = exit.chars().skip(column).collect();
     assert!(container.starts_with("runc/pidns-stream"), "{table}");
     assert!(!table.contains(&before), "{table}");
 }
 
 #[test]
-fn a_filter_by_namespace_takes_the_name_of_a_container_that_runs() {
+fn a_namespace_filter_accepts_the_name_of_a_running_container() {
     let scratch = Scratch::new();
     let [one, other] = ids(["one", "other"]);
     let running = Running::start_in(Roots::host().runc, &scratch, &one, &json!({}));
@@ -135,7 +135,7 @@ fn a_filter_by_namespace_takes_the_name_of_a_container_that_runs() {
 }
 
 #[test]
-fn a_recording_remembers_the_names_of_containers_that_are_gone() {
+fn a_recording_keeps_the_names_of_ended_containers() {
     let scratch = Scratch::new();
     let [before, later] = ids(["r-before", "r-later"]);
     let root = || Roots::host().runc;
@@ -146,6 +146,9 @@ fn a_recording_remembers_the_names_of_containers_that_are_gone() {
     let recorder = Stream::start(&["record", &name], &file);
     let second = Running::start_in(root(), &scratch, &later, &json!({}));
     let second_pid = second.pid;
+    // The recorder reads the name when the container's program starts. On a busy machine that takes time, and the name
+    // appears only with the next event.
+    thread::sleep(Duration::from_secs(2));
     drop(second);
     recorder.end();
     let first_pid = first.pid;
@@ -154,7 +157,10 @@ fn a_recording_remembers_the_names_of_containers_that_are_gone() {
     let snapshots = lines(&file);
     let snapshots = of_event(&snapshots, "snapshot.namespace");
     let existed = snapshots.iter().find(|line| line["ns"]["container"]["id"] == before.as_str());
-    assert_eq!(existed.expect("it ran before")["ns"]["container"]["image"], "busybox:1");
+    assert_eq!(
+        existed.expect("the recording begins with the earlier container")["ns"]["container"]["image"],
+        "busybox:1"
+    );
 
     let (replayed, _) = run_for_output(&["replay", &name, "-o", "json", "-c", &later], 0);
     let replayed: Vec<Value> =
@@ -163,13 +169,16 @@ fn a_recording_remembers_the_names_of_containers_that_are_gone() {
     assert_eq!(exits.len(), 1, "{replayed:#?}");
     assert_eq!(exits[0]["process"]["pid"], second_pid);
     let inits = of_event(&replayed, "namespace.init");
-    assert_eq!(inits.len(), 1, "its first events, which have no name yet: {replayed:#?}");
+    assert_eq!(inits.len(), 1, "expected the first events, which have no name yet: {replayed:#?}");
     assert_eq!(inits[0]["process"]["pid"], second_pid);
     assert_eq!(of_event(&replayed, "namespace.create").len(), 1, "{replayed:#?}");
 
     let (tree, _) = run_for_output(&["tree", "--from", &name, "-o", "json"], 0);
     let tree: Value = serde_json::from_str(&tree).expect("JSON");
     let namespaces = tree["namespaces"].as_array().expect("namespaces");
-    let ours = namespaces.iter().find(|line| line["init"]["pid"] == first_pid).expect("it ran to the end");
+    let ours = namespaces
+        .iter()
+        .find(|line| line["init"]["pid"] == first_pid)
+        .expect("the container ran until the end");
     assert_eq!(ours["ns"]["container"]["id"], before.as_str());
 }

@@ -1,13 +1,13 @@
-//! Control groups of a test's own, of whichever version this machine has.
+//! Separate cgroups for tests, with the cgroup version of this machine.
 
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where cgroup v1 has the pids controller.
+/// The mount point of cgroup v1's pids controller.
 pub(crate) const PIDS_CGROUPS: &str = "/sys/fs/cgroup/pids";
 
-/// Where cgroups count tasks: of the first version where it has the controller, else of the second.
+/// The cgroup root with the pids controller: v1 if it has the controller, else v2.
 pub(crate) fn pids_controller() -> Option<String> {
     if Path::new(PIDS_CGROUPS).join("cgroup.procs").exists() {
         return Some(PIDS_CGROUPS.to_owned());
@@ -17,7 +17,7 @@ pub(crate) fn pids_controller() -> Option<String> {
     Some(root.to_owned())
 }
 
-/// Where cgroups limit memory: of the first version where it has the controller, else of the second.
+/// The cgroup root with the memory controller: v1 if it has the controller, else v2.
 pub(crate) fn memory_cgroups() -> Option<MemoryCgroups> {
     let has = |path: &str| Path::new(path).exists();
     if has("/sys/fs/cgroup/memory/memory.limit_in_bytes") {
@@ -37,29 +37,34 @@ pub(crate) struct MemoryCgroups {
 }
 
 impl MemoryCgroups {
-    /// A group of this many bytes at most.
+    /// Makes a cgroup with this memory limit in bytes.
     pub(crate) fn make(&self, bytes: u64) -> ScratchCgroup {
         let group = ScratchCgroup::make(self.root);
-        fs::write(format!("{}/{}", group.0, self.limit), bytes.to_string()).expect("a limit can be set");
+        fs::write(format!("{}/{}", group.0, self.limit), bytes.to_string()).expect("set the limit");
         group
     }
 }
 
-/// Where cgroups of the second version are mounted.
+/// The mount point of cgroup v2.
 pub(crate) fn unified_cgroups() -> Option<&'static str> {
     let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     roots.into_iter().find(|root| Path::new(root).join("cgroup.controllers").exists())
 }
 
-/// A cgroup that goes when it is dropped, which must be after its processes have.
+/// A cgroup that is removed on drop. Its processes must have ended by then.
 pub(crate) struct ScratchCgroup(String);
 
 impl ScratchCgroup {
     pub(crate) fn make(root: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = format!("{root}/pidns-trace-test-{}-{number}", std::process::id());
-        fs::create_dir(&path).expect("a cgroup");
+        Self::named(root, &format!("pidns-trace-test-{}-{number}", std::process::id()))
+    }
+
+    /// A cgroup with this name below a root.
+    pub(crate) fn named(root: &str, name: &str) -> Self {
+        let path = format!("{root}/{name}");
+        fs::create_dir(&path).expect("create the cgroup");
         Self(path)
     }
 

@@ -1,4 +1,4 @@
-//! PIDs that a fork chose and did not get.
+//! Forks that choose PIDs with set_tid and do not get them.
 
 use serde_json::{Value, json};
 
@@ -9,15 +9,15 @@ use crate::tracer::watch;
 use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_chosen_pid_that_is_taken_is_named_with_who_has_it, needs probes::set_tid),
-    test!(to_choose_a_pid_takes_a_capability_that_is_named, needs probes::set_tid),
+    test!(a_taken_chosen_pid_is_named_with_its_holder, needs probes::set_tid),
+    test!(choosing_a_pid_needs_a_capability_that_is_named, needs probes::set_tid),
 ];
 
-fn a_chosen_pid_that_is_taken_is_named_with_who_has_it() {
+fn a_taken_chosen_pid_is_named_with_its_holder() {
     let (report, seen) = watch("taken-pids", &[]);
     let asker = report.who("asker");
     let tid: Pid = report.the("tid");
-    let host: u64 = inode("/proc/self/ns/pid").expect("the host's own");
+    let host: u64 = inode("/proc/self/ns/pid").expect("read the host's namespace");
     let (inside, outside) = (asker.ns, host);
     let expected = [
         ("process", vec![40], 40, inside, "process", report.who("process").pid),
@@ -59,7 +59,7 @@ fn a_chosen_pid_that_is_taken_is_named_with_who_has_it() {
     expect_process(failed, "/holder", &report.who("process"));
 }
 
-fn to_choose_a_pid_takes_a_capability_that_is_named() {
+fn choosing_a_pid_needs_a_capability_that_is_named() {
     let (report, seen) = watch("choose-unprivileged", &[]);
     let failed = seen.one("fork.failed", about(report.refused("clone3", "EPERM").who.pid));
     expect(failed, "/errno", "EPERM");

@@ -1,4 +1,4 @@
-//! The command line: what it refuses and how, how it ends, and what its filters let through.
+//! Tests the command line: refused arguments, exit codes, and the effect of filters.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -6,57 +6,57 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::actor_handle::{Actor, patience, run, wait_in_time};
 use crate::facts::Who;
 use crate::seen::{Seen, expect, expect_absent, expect_code, get};
-use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::tracer::{FileTracer, Tracer, command, first_line_only, program, world_readable_copy};
 use crate::{Test, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(without_privilege_the_missing_capability_is_named),
     test!(capabilities_of_another_user_namespace_do_not_count, needs crate::probes::user_namespaces),
-    test!(an_unknown_event_is_refused_with_the_known_ones),
-    test!(what_can_never_match_is_refused),
-    test!(what_matches_nothing_yet_is_a_warning),
-    test!(a_namespace_that_may_not_be_read_names_the_missing_capability),
-    test!(options_out_of_range_are_refused_with_what_is_allowed),
+    test!(an_unknown_event_is_refused_with_a_list_of_the_known_ones),
+    test!(a_filter_that_can_never_match_is_refused),
+    test!(a_filter_that_matches_nothing_yet_gives_a_warning),
+    test!(an_unreadable_namespace_names_the_missing_capability),
+    test!(options_out_of_range_are_refused_with_the_allowed_values),
     test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
-    test!(a_closed_pipe_is_success),
+    test!(a_closed_pipe_exits_with_0),
     test!(a_full_disk_is_an_error_that_counts_what_is_missing),
     test!(a_closed_standard_output_is_an_error),
-    test!(where_no_proc_is_mounted_that_is_an_error_and_not_an_empty_tree),
+    test!(a_missing_proc_is_an_error_and_not_an_empty_tree),
     test!(a_count_ends_the_stream),
     test!(a_duration_ends_the_stream),
-    test!(by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown),
+    test!(by_default_the_host_namespaces_processes_and_reaps_are_hidden),
     test!(a_namespace_filter_shows_it_and_its_descendants),
     test!(a_namespace_filter_ends_with_its_namespace),
-    test!(a_pid_filter_shows_that_process_only),
+    test!(a_pid_filter_shows_only_that_process),
     test!(a_comm_filter_is_a_glob),
-    test!(a_level_filter_takes_one_level_a_range_or_all_below),
-    test!(event_filters_are_globs_and_add_up),
+    test!(a_level_filter_accepts_a_level_a_range_or_all_deeper_levels),
+    test!(event_filters_are_globs_and_combine),
     test!(check_lists_the_features_of_this_kernel),
 ];
 
 fn without_privilege_the_missing_capability_is_named() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let copy = world_readable_copy(directory.path());
     let mut unprivileged = Command::new(copy);
     unprivileged.args(["-o", "json"]).uid(65534).gid(65534);
     let (status, _, stderr) = run(&mut unprivileged);
     expect_code(status, 3, &stderr);
-    assert!(stderr.to_ascii_lowercase().contains("cap_bpf"), "stderr names the capability: {stderr}");
-    assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
+    assert!(stderr.to_ascii_lowercase().contains("cap_bpf"), "stderr must name the capability: {stderr}");
+    assert!(!stderr.contains("panicked"), "expected a message and not a panic: {stderr}");
 }
 
-/// Root of a user namespace of its own has every capability, and none that bpf(2) asks for.
+/// Root of another user namespace has every capability there, but bpf(2) checks the initial user namespace.
 fn capabilities_of_another_user_namespace_do_not_count() {
     let as_root_of_its_own =
         |args: &[&str]| run(Command::new("unshare").arg("-Ur").arg(program()).args(args));
     let (status, stdout, stderr) = as_root_of_its_own(&["-o", "json"]);
     expect_code(status, 3, &stderr);
-    assert_eq!(stdout, "", "no stream");
+    assert_eq!(stdout, "", "expected no stream");
     for part in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host"] {
-        assert!(stderr.contains(part), "stderr has {part:?}: {stderr}");
+        assert!(stderr.contains(part), "stderr must contain {part:?}: {stderr}");
     }
     let (status, table, stderr) = as_root_of_its_own(&["check"]);
     expect_code(status, 3, &stderr);
@@ -64,28 +64,29 @@ fn capabilities_of_another_user_namespace_do_not_count() {
         let line = table.lines().find(|line| line.starts_with(what));
         assert!(line.is_some_and(|line| line.contains(part)), "{what}: {table}");
     }
-    assert!(table.contains("-> run it as root on the host"), "what to do: {table}");
+    assert!(table.contains("-> run it as root on the host"), "the table must say what to do: {table}");
 }
 
-/// These arguments are wrong: exit code 2, nothing on stdout, and stderr has every one of `parts`.
+/// Runs the program with wrong arguments. It must exit with 2, print nothing on stdout, and mention all `parts` on
+/// stderr.
 fn refuses(args: &[&str], parts: &[&str]) {
     let (status, stdout, stderr) = run(Command::new(program()).args(args));
     expect_code(status, 2, &stderr);
     assert_eq!(stdout, "", "{args:?}: data goes to stdout, messages to stderr");
     for part in parts {
-        assert!(stderr.contains(part), "{args:?}: stderr has {part:?}: {stderr}");
+        assert!(stderr.contains(part), "{args:?}: stderr must contain {part:?}: {stderr}");
     }
-    assert!(!stderr.contains("panicked"), "{args:?}: a message and not a panic: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: expected a message and not a panic: {stderr}");
 }
 
-fn an_unknown_event_is_refused_with_the_known_ones() {
+fn an_unknown_event_is_refused_with_a_list_of_the_known_ones() {
     refuses(
         &["-e", "nonsense"],
         &["nonsense", "namespace.create", "init.signal", "process.exit", "fork.failed"],
     );
 }
 
-fn what_can_never_match_is_refused() {
+fn a_filter_that_can_never_match_is_refused() {
     refuses(&["-p", "0"], &["--pid", "from 1"]);
     refuses(&["-p", "abc"], &["abc", "a number from 1"]);
     refuses(&["--comm", "a-name-of-16-byt"], &["15 bytes", "'a-name-of-16-by*'"]);
@@ -94,7 +95,7 @@ fn what_can_never_match_is_refused() {
     refuses(&["-n", "/proc/self/ns/net"], &["another type"]);
 }
 
-fn what_matches_nothing_yet_is_a_warning() {
+fn a_filter_that_matches_nothing_yet_gives_a_warning() {
     let warned = |option: &str, value: &str| {
         let (seen, status) = Tracer::start(&["--duration", "100ms", option, value]).ended();
         expect_code(status, 0, &seen.stderr);
@@ -104,21 +105,21 @@ fn what_matches_nothing_yet_is_a_warning() {
     assert!(stderr.contains("--pid 4194303: there is no such process"), "{stderr}");
     let stderr = warned("-n", "4294967295");
     assert!(stderr.contains("--ns 4294967295: no process"), "{stderr}");
-    let stderr = warned("-c", "nobody-is-called-so");
-    assert!(stderr.contains("--container nobody-is-called-so: none is called so now"), "{stderr}");
+    let stderr = warned("-c", "no-such-container");
+    assert!(stderr.contains("--container no-such-container: no container has this name now"), "{stderr}");
     let stderr = warned("-p", "1");
-    assert!(!stderr.contains("--pid"), "nothing is printed for one that exists: {stderr}");
+    assert!(!stderr.contains("--pid"), "an existing process needs no message: {stderr}");
 }
 
-fn a_namespace_that_may_not_be_read_names_the_missing_capability() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+fn an_unreadable_namespace_names_the_missing_capability() {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let copy = world_readable_copy(directory.path());
     let (status, _, stderr) = run(Command::new(copy).args(["-n", "1"]).uid(65534).gid(65534));
     expect_code(status, 2, &stderr);
-    assert!(stderr.contains("CAP_SYS_PTRACE"), "what it takes: {stderr}");
+    assert!(stderr.contains("CAP_SYS_PTRACE"), "stderr must name the capability: {stderr}");
 }
 
-fn options_out_of_range_are_refused_with_what_is_allowed() {
+fn options_out_of_range_are_refused_with_the_allowed_values() {
     refuses(&["--level", "99"], &["99", "32"]);
     refuses(&["-n", "notanumber"], &["notanumber"]);
     refuses(&["--duration", "abc"], &["abc", "30s"]);
@@ -129,43 +130,47 @@ fn options_out_of_range_are_refused_with_what_is_allowed() {
 fn the_start_of_the_stream_names_the_kernel_and_the_hooks() {
     let seen = Tracer::start(&[]).stop();
     let start = seen.start();
-    let read = |path: &str| std::fs::read_to_string(path).expect("procfs").trim().to_owned();
+    let read = |path: &str| std::fs::read_to_string(path).expect("read the sysctl").trim().to_owned();
     expect(start, "/kernel", read("/proc/sys/kernel/osrelease"));
     expect(start, "/host", read("/proc/sys/kernel/hostname"));
-    assert!(get::<String>(start, "/version").contains('.'), "a version: {start}");
-    assert!(get::<String>(start, "/boot_time").ends_with('Z'), "UTC: {start}");
+    assert!(get::<String>(start, "/version").contains('.'), "expected a version: {start}");
+    assert!(get::<String>(start, "/boot_time").ends_with('Z'), "the time must be UTC: {start}");
     let hooks: std::collections::BTreeMap<String, String> = get(start, "/hooks");
-    assert!(!hooks.is_empty(), "hooks: {start}");
+    assert!(!hooks.is_empty(), "expected hooks: {start}");
     for (name, form) in hooks {
         let forms = ["tp_btf", "fentry", "fexit", "fentry+fexit"];
         let known = forms.contains(&form.as_str()) || form.starts_with("off: ");
         assert!(known, "hook {name} has the form {form:?}");
     }
-    assert!(!seen.stderr.is_empty(), "a summary goes to stderr");
+    assert!(!seen.stderr.is_empty(), "the summary must go to stderr");
 }
 
-fn a_closed_pipe_is_success() {
-    let mut process = command(&["-o", "json", "-e", "all"]).stdout(Stdio::piped()).spawn().expect("it runs");
+fn a_closed_pipe_exits_with_0() {
+    let mut process =
+        command(&["-o", "json", "-e", "all"]).stdout(Stdio::piped()).spawn().expect("start the program");
     let line = first_line_only(process.stdout.take().expect("stdout is a pipe"));
     assert!(line.contains("stream.start"), "the first line: {line}");
-    // Nothing reads any more; this gives it something to write.
+    // Nothing reads the pipe any more. The actor gives the program something to write.
     Actor::start("clone", &[]).finish();
     let status = wait_in_time(&mut process, "pidns-trace with a closed stdout");
     let stderr = std::io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
     expect_code(status, 0, &stderr);
-    assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
+    assert!(!stderr.contains("panicked"), "expected a message and not a panic: {stderr}");
 }
 
 fn a_full_disk_is_an_error_that_counts_what_is_missing() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-    let mut process = command(&["-o", "json", "-e", "all"]).stdout(full).spawn().expect("it runs");
+    let mut process = command(&["-o", "json", "-e", "all"]).stdout(full).spawn().expect("start the program");
     Actor::start("exit-with-members", &["10", "0"]).finish();
     let status = wait_in_time(&mut process, "pidns-trace with a full disk");
     let stderr = std::io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
     expect_code(status, 2, &stderr);
-    assert!(stderr.contains("No space left on device"), "what went wrong: {stderr}");
-    assert!(stderr.contains("not written"), "how much is missing: {stderr}");
-    assert!(stderr.chars().any(|character| character.is_ascii_digit()), "a number of events: {stderr}");
+    assert!(stderr.contains("No space left on device"), "stderr must contain the error: {stderr}");
+    assert!(stderr.contains("not written"), "stderr must say how much is missing: {stderr}");
+    assert!(
+        stderr.chars().any(|character| character.is_ascii_digit()),
+        "stderr must contain the number of events: {stderr}"
+    );
 }
 
 fn a_closed_standard_output_is_an_error() {
@@ -179,8 +184,8 @@ fn a_closed_standard_output_is_an_error() {
     }
 }
 
-fn where_no_proc_is_mounted_that_is_an_error_and_not_an_empty_tree() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+fn a_missing_proc_is_an_error_and_not_an_empty_tree() {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let empty = directory.path().to_str().expect("UTF-8").to_owned();
     for args in [&["tree"][..], &["ps"], &["explain", "1"], &["--snapshot", "--duration", "10ms"]] {
         let mut command = Command::new(program());
@@ -190,8 +195,8 @@ fn where_no_proc_is_mounted_that_is_an_error_and_not_an_empty_tree() {
             sys::mount_privately()?;
             sys::bind_mount(&empty, std::path::Path::new("/proc"))
         };
-        // SAFETY: between fork and exec it makes system calls and allocates a few bytes, which the C library allows a child to
-        // (its allocator is put in order at fork).
+        // SAFETY: between fork and exec the closure makes system calls and allocates a few bytes. The C library
+        // allows a child to allocate, because fork leaves its allocator consistent.
         unsafe { command.args(args).pre_exec(prepare) };
         let (status, stdout, stderr) = run(&mut command);
         assert_eq!(stdout, "", "{args:?}");
@@ -206,7 +211,7 @@ fn a_count_ends_the_stream() {
     let (seen, status) = tracer.ended();
     expect_code(status, 0, &seen.stderr);
     let counted = seen.events.iter().filter(|event| !get::<String>(event, "/event").starts_with("stream."));
-    assert_eq!(counted.count(), 3, "events between start and end: {:#?}", seen.events);
+    assert_eq!(counted.count(), 3, "expected three events between start and end: {:#?}", seen.events);
 }
 
 fn a_duration_ends_the_stream() {
@@ -214,14 +219,14 @@ fn a_duration_ends_the_stream() {
     let (seen, status) = Tracer::start(&["--duration", "1s"]).ended();
     let took = begin.elapsed();
     expect_code(status, 0, &seen.stderr);
-    assert!(took >= Duration::from_secs(1) && took < patience(5), "it ran for {took:?}");
+    assert!(took >= Duration::from_secs(1) && took < patience(5), "the program ran for {took:?}");
     let duration: u64 = get(seen.end(), "/duration_ns");
-    // The stream begins a moment after the second does, and ends when the hooks are taken away.
+    // The stream starts shortly after the duration does, and ends when the hooks are detached.
     let most = 1_000_000_000 + patience(1).as_nanos() as u64;
-    assert!((950_000_000..most).contains(&duration), "about a second: {}", seen.end());
+    assert!((950_000_000..most).contains(&duration), "expected about a second: {}", seen.end());
 }
 
-fn by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown() {
+fn by_default_the_host_namespaces_processes_and_reaps_are_hidden() {
     let tracer = Tracer::start(&[]);
     let report = Actor::start("exec-and-exit", &["0"]).finish();
     let (init, child): (Who, Who) = (report.who("init"), report.who("child"));
@@ -238,11 +243,11 @@ fn by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown() {
     seen.none("process.reap", |_| true);
     for event in seen.events.iter().filter(|event| get::<String>(event, "/event").starts_with("process.")) {
         let levels = event["process"]["pids"].as_array().map_or(0, Vec::len);
-        assert!(levels > 1, "a process of the initial namespace: {event}");
+        assert!(levels > 1, "shown although in the initial namespace: {event}");
     }
 }
 
-/// Two families wait, then the filter starts, then each forks a child and ends.
+/// Two families wait, then the filter starts. Then each family forks a child and ends.
 fn watch_families(args: impl Fn(&Families) -> Vec<String>) -> (Families, Seen) {
     let mut actor = Actor::start("two-families", &[]);
     let mut families = Families {
@@ -257,7 +262,7 @@ fn watch_families(args: impl Fn(&Families) -> Vec<String>) -> (Families, Seen) {
     let report = actor.finish();
     families.children =
         ["first-child", "nested-child", "second-child"].map(|child| report.who(child)).to_vec();
-    // Nothing in a filtered stream marks the end: the events of what is over are in the ring, and Ctrl-C drains it.
+    // Nothing in a filtered stream marks the end. All events are in the ring by now, and Ctrl-C drains it.
     let mut lines = Vec::new();
     let (stderr, status) = tracer.interrupt(|line| lines.push(line.to_owned()));
     expect_code(status, 0, &stderr);
@@ -272,7 +277,7 @@ struct Families {
 }
 
 impl Families {
-    /// The exits of exactly these processes are in the stream, and no others'.
+    /// Checks that the stream has the exits of exactly these processes.
     fn expect_exits(&self, seen: &Seen, wanted: &[&Who]) {
         let of = |who: &&Who| who.pid;
         let mut wanted: Vec<i32> = wanted.iter().map(of).collect();
@@ -286,16 +291,14 @@ impl Families {
     }
 }
 
-/// Every event of the stream is in one of these namespaces (a finding names its subject in fields of its own).
+/// Checks that every event is in one of these namespaces. A finding names its subject in other fields, so it is not
+/// checked.
 fn expect_only_in(seen: &Seen, namespaces: &[u64]) {
     let is_fact = |name: &str| !name.starts_with("stream.") && name != "finding";
     for event in seen.events.iter().filter(|event| is_fact(&get::<String>(event, "/event"))) {
         let of_ns =
             event.pointer("/ns/inum").or_else(|| event.pointer("/process/ns")).and_then(Value::as_u64);
-        assert!(
-            of_ns.is_some_and(|ns| namespaces.contains(&ns)),
-            "an event that the filter should hide: {event}"
-        );
+        assert!(of_ns.is_some_and(|ns| namespaces.contains(&ns)), "the filter must hide this event: {event}");
     }
 }
 
@@ -312,7 +315,7 @@ fn a_namespace_filter_shows_it_and_its_descendants() {
     }
 }
 
-fn a_level_filter_takes_one_level_a_range_or_all_below() {
+fn a_level_filter_accepts_a_level_a_range_or_all_deeper_levels() {
     for (level, first, nested) in
         [("1", true, false), ("2", false, true), ("1-2", true, true), ("2+", false, true)]
     {
@@ -332,7 +335,7 @@ fn a_level_filter_takes_one_level_a_range_or_all_below() {
     }
 }
 
-fn event_filters_are_globs_and_add_up() {
+fn event_filters_are_globs_and_combine() {
     let (families, seen) =
         watch_families(|_| ["-e", "namespace.init_*", "-e", "process.reap"].map(String::from).to_vec());
     seen.one("namespace.init_exit", |event| event["ns"]["inum"] == families.first.ns);
@@ -340,23 +343,23 @@ fn event_filters_are_globs_and_add_up() {
         let name: String = get(event, "/event");
         let chosen =
             ["namespace.init_exit", "process.reap"].contains(&name.as_str()) || name.starts_with("stream.");
-        assert!(chosen, "an event that was not chosen: {event}");
+        assert!(chosen, "this event was not selected: {event}");
     }
 }
 
-/// A namespace whose init sleeps.
+/// A namespace with a sleeping init.
 struct Sleeping {
     unshare: Child,
     init: sys::Pid,
-    /// As in `pid:[4026532847]`.
+    /// The form `pid:[4026532847]`.
     name: String,
 }
 
 impl Sleeping {
-    /// Kills the init; its parent waits for it, so that nothing of the namespace is left.
+    /// Kills the init and waits for its parent, which reaps the init. Nothing of the namespace is left.
     fn end(mut self) {
-        sys::kill(self.init, libc::SIGKILL).expect("a child can be killed");
-        self.unshare.wait().expect("a child can be waited for");
+        sys::kill(self.init, libc::SIGKILL).expect("kill the init");
+        self.unshare.wait().expect("wait for unshare");
     }
 }
 
@@ -365,22 +368,22 @@ fn sleeping_namespace() -> Sleeping {
         .args(["--pid", "--fork", "--kill-child", "sleep", "1000"])
         .stderr(Stdio::null())
         .spawn()
-        .expect("unshare is there");
+        .expect("start unshare");
     let children = format!("/proc/{0}/task/{0}/children", unshare.id());
     let started = Instant::now();
     let init: sys::Pid = loop {
-        let text = std::fs::read_to_string(&children).expect("a child has children");
+        let text = std::fs::read_to_string(&children).expect("read the children");
         if let Some(pid) = text.split_whitespace().next() {
             break pid.parse().expect("a PID");
         }
-        assert!(started.elapsed() < patience(5), "unshare --fork forks");
+        assert!(started.elapsed() < patience(5), "unshare --fork did not fork");
         std::thread::sleep(Duration::from_millis(5));
     };
-    let link = std::fs::read_link(format!("/proc/{init}/ns/pid")).expect("a child's namespace");
+    let link = std::fs::read_link(format!("/proc/{init}/ns/pid")).expect("read the child's namespace");
     Sleeping { unshare, init, name: link.to_str().expect("pid:[N]").to_owned() }
 }
 
-/// The kernel gives the inode number of a dead namespace to a later one: the lowest that is free.
+/// The kernel gives the lowest free inode number to a new namespace, so a later one gets the number of a dead one.
 fn a_namespace_filter_ends_with_its_namespace() {
     let first = sleeping_namespace();
     let name = first.name.clone();
@@ -395,8 +398,8 @@ fn a_namespace_filter_ends_with_its_namespace() {
     let again = later.last().is_some_and(|other| other.name == name);
     later.into_iter().for_each(Sleeping::end);
     let seen = tracer.stop();
-    assert!(again, "the kernel gave {name} to a later namespace");
-    assert_eq!(seen.named("namespace.teardown").count(), 1, "the namespace that was asked for");
+    assert!(again, "the kernel must give {name} to a later namespace");
+    assert_eq!(seen.named("namespace.teardown").count(), 1, "only the selected namespace may be shown");
     for event in ["namespace.create", "namespace.init", "process.exec"] {
         seen.none(event, |_| true);
     }
@@ -405,7 +408,7 @@ fn a_namespace_filter_ends_with_its_namespace() {
     }
 }
 
-fn a_pid_filter_shows_that_process_only() {
+fn a_pid_filter_shows_only_that_process() {
     let mut actor = Actor::start("two-siblings", &[]);
     let (first, second): (Who, Who) = (actor.hear("first"), actor.hear("second"));
     let tracer = Tracer::start(&["-e", "all", "-p", &first.pid.to_string()]);
@@ -437,20 +440,28 @@ fn a_comm_filter_is_a_glob() {
 fn check_lists_the_features_of_this_kernel() {
     let (status, table, stderr) = run(Command::new(program()).arg("check"));
     expect_code(status, 0, &stderr);
-    assert!(table.contains("sched_process_fork"), "a line a hook: {table}");
+    assert!(table.contains("sched_process_fork"), "expected a line for each hook: {table}");
     let (status, json, stderr) = run(Command::new(program()).args(["check", "-o", "json"]));
     expect_code(status, 0, &stderr);
     let document: Value =
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("one document: {error}: {json}"));
-    // As docs/check.md has it.
+    // The fields that docs/check.md describes.
     expect(&document, "/runs", true);
-    assert!(get::<String>(&document, "/version").contains('.'), "a version: {document}");
+    assert!(get::<String>(&document, "/version").contains('.'), "expected a version: {document}");
     let lines: Vec<Value> = get(&document, "/lines");
+    let page = include_str!("../../../docs/kernels.md");
+    let shown = page.split_once("$ sudo pidns-trace check\n").expect("docs/kernels.md shows the command").1;
+    let shown: Vec<&str> =
+        shown.lines().take_while(|line| *line != "```").map(|line| line[..20].trim()).collect();
+    let mut names: Vec<&str> = lines.iter().filter_map(|line| line["what"].as_str()).collect();
+    // Only if the kernel accepts none of them.
+    names.retain(|name| *name != "function hooks");
+    assert_eq!(names, shown, "docs/kernels.md shows other lines");
     for what in ["CONFIG_PID_NS", "user namespace", "CAP_BPF", "sched_process_fork", "ring buffer"] {
         let line = lines.iter().find(|line| line["what"] == what);
-        let line = line.unwrap_or_else(|| panic!("a line about {what}: {document}"));
+        let line = line.unwrap_or_else(|| panic!("no line about {what}: {document}"));
         expect(line, "/verdict", "ok");
-        assert!(!get::<String>(line, "/detail").is_empty(), "how it stands: {line}");
+        assert!(!get::<String>(line, "/detail").is_empty(), "expected a detail: {line}");
         expect_absent(line, "/remedy");
     }
 }

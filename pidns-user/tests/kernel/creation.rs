@@ -1,14 +1,14 @@
-//! A namespace comes to exist, gets its init, or may not exist at all.
+//! Creations of namespaces and their inits, and refused creations.
 
 use pidns_user::kernel::btf::{self, Btf};
 use serde_json::json;
 
+use crate::actor_handle::Actor;
 use crate::facts::{Namespace, Refused, Who, Window};
 use crate::seen::{
     about, boot_ns, expect, expect_absent, expect_namespace, expect_not, expect_order, expect_process,
     expect_within, get, in_ns, made_by,
 };
-use crate::stage::Actor;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, probes, test};
 
@@ -16,16 +16,16 @@ pub(crate) const TESTS: &[Test] = &[
     test!(clone_makes_a_namespace_and_its_init),
     test!(clone3_makes_a_namespace_and_its_init),
     test!(unshare_makes_a_namespace_before_its_init_exists),
-    test!(without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_marked),
+    test!(without_syscall_hooks_an_unshare_is_seen_at_the_fork_as_inexact),
     test!(unshare_without_a_fork_makes_a_namespace_without_an_init),
-    test!(a_restore_shows_the_pids_that_were_chosen, needs probes::set_tid),
+    test!(a_restore_shows_the_chosen_pids, needs probes::set_tid),
     test!(nested_namespaces_show_the_pid_at_every_level),
     test!(the_thirty_third_level_is_refused),
     test!(the_count_limit_of_a_user_namespace_is_named, needs probes::user_namespaces),
-    test!(a_count_limit_has_its_owner_and_its_use, needs probes::user_namespaces),
+    test!(a_count_limit_has_its_owner_and_its_current_count, needs probes::user_namespaces),
     test!(a_second_namespace_for_children_is_refused),
     test!(a_user_without_privilege_is_refused),
-    test!(a_first_process_that_may_not_be_is_a_failed_creation, needs probes::set_tid),
+    test!(a_refused_first_process_is_a_failed_creation, needs probes::set_tid),
     test!(the_refused_one_of_several_namespaces_is_named_if_known, needs probes::user_namespaces),
 ];
 
@@ -41,7 +41,7 @@ fn namespace_and_init_at_once(via: &str) {
     let (report, seen) = watch(via, &[]);
     let (creator, init) = (report.who("creator"), report.who("init"));
     let (namespace, window): (Namespace, Window) = (report.the("namespace"), report.the("window"));
-    assert_eq!(init.pids, [init.pid, 1], "the actor made an init");
+    assert_eq!(init.pids, [init.pid, 1], "the actor must have made an init");
 
     let create = seen.one("namespace.create", made_by(creator.pid));
     expect(create, "/via", via);
@@ -49,7 +49,7 @@ fn namespace_and_init_at_once(via: &str) {
     expect_namespace(create, &namespace, 1);
     expect_within(create, window);
     let born: u64 = get(create, "/ns/born_boot_ns");
-    assert!((window.from..=window.to).contains(&born), "born_boot_ns is within {window:?}: {create}");
+    assert!((window.from..=window.to).contains(&born), "born_boot_ns is not within {window:?}: {create}");
 
     let first = seen.one("namespace.init", in_ns(namespace.inum));
     expect_process(first, "/process", &init);
@@ -89,7 +89,7 @@ fn unshare_makes_a_namespace_before_its_init_exists() {
     expect(fork, "/crosses", true);
 }
 
-fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_marked() {
+fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_as_inexact() {
     let tracer = Tracer::start(&["-e", "all", "--hooks", "tracepoint", "--no-syscall-hooks"]);
     let report = Actor::start("unshare-then-fork", &[]).finish();
     let seen = tracer.stop_after(&report);
@@ -100,7 +100,7 @@ fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_marked() {
     expect_process(create, "/creator", &creator);
     expect_process(seen.one("namespace.init", in_ns(init.ns)), "/process", &init);
     let off = get::<String>(seen.start(), "/hooks/sys_exit");
-    assert!(off.starts_with("off: "), "the stream reports what it is without: {off}");
+    assert!(off.starts_with("off: "), "the stream must report the missing hook: {off}");
 }
 
 fn unshare_without_a_fork_makes_a_namespace_without_an_init() {
@@ -117,14 +117,14 @@ fn unshare_without_a_fork_makes_a_namespace_without_an_init() {
     seen.none("namespace.init_exit", same);
 }
 
-fn a_restore_shows_the_pids_that_were_chosen() {
+fn a_restore_shows_the_chosen_pids() {
     let (report, seen) = watch("restore", &[]);
     let (init, child, newcomer) = (report.who("init"), report.who("child"), report.who("newcomer"));
     let [init_pid, child_pid]: [i32; 2] = report.the("chosen");
     assert_eq!(
         (&*init.pids, &*child.pids),
         (&[init_pid, 1][..], &[child_pid, 77][..]),
-        "the kernel took what we chose"
+        "the kernel must use the chosen PIDs"
     );
 
     for restored in [&init, &child] {
@@ -150,7 +150,7 @@ fn nested_namespaces_show_the_pid_at_every_level() {
     let seen = tracer.stop_after(&report);
 
     let levels: Vec<Who> = report.all("level");
-    assert_eq!(levels.len(), 3, "three namespaces, one in the other");
+    assert_eq!(levels.len(), 3, "expected three nested namespaces");
     assert_eq!(levels[2].pids[1..], [3, 2, 1], "the PIDs of the innermost init, from outside inwards");
     let mut outer = report.who("creator");
     for (index, init) in levels.into_iter().enumerate() {
@@ -169,7 +169,7 @@ fn nested_namespaces_show_the_pid_at_every_level() {
 fn the_thirty_third_level_is_refused() {
     let (report, seen) = watch("too-deep", &[]);
     let levels: Vec<Who> = report.all("level");
-    assert_eq!(levels.len(), 32, "levels that the kernel allows");
+    assert_eq!(levels.len(), 32, "the number of allowed levels");
     for (index, init) in levels.iter().enumerate() {
         let first = seen.one("namespace.init", |event| event["process"]["pid"] == init.pid);
         expect_process(first, "/process", init);
@@ -191,14 +191,15 @@ fn the_count_limit_of_a_user_namespace_is_named() {
     }
 }
 
-/// Whether a pointer leads to what counts against the limits of a process's own user namespace (5.14 and later).
+/// Whether BTF leads to the counts that are checked against the limits of a process's own user namespace (5.14 and
+/// later).
 fn counts_can_be_read() -> bool {
-    let bytes = std::fs::read(btf::PATH).expect("the kernel has BTF");
-    let btf = Btf::parse(&bytes).expect("it can be read");
+    let bytes = std::fs::read(btf::PATH).expect("read the kernel's BTF");
+    let btf = Btf::parse(&bytes).expect("parse the kernel's BTF");
     btf.field("cred", "ucounts").is_ok()
 }
 
-fn a_count_limit_has_its_owner_and_its_use() {
+fn a_count_limit_has_its_owner_and_its_current_count() {
     let (report, seen) = watch("counted-out", &[]);
     let user_ns: u64 = report.the("user namespace");
     let failed_of = |fact: &str| {
@@ -235,13 +236,13 @@ fn a_second_namespace_for_children_is_refused() {
 fn a_user_without_privilege_is_refused() {
     let (report, seen) = watch("unprivileged", &[]);
     let refused = each_way_is_refused(&report, &seen, "EPERM", "permission");
-    assert_eq!(refused.uid, 65534, "the actor had the uid of nobody");
+    assert_eq!(refused.uid, 65534, "the actor must run as nobody");
     seen.none("namespace.create", made_by(refused.pid));
 }
 
-/// clone, clone3 and unshare were each refused with this error, for this reason; by whom is the answer.
+/// Checks that clone, clone3 and unshare were each refused with this error and reason. Returns the refused process.
 fn each_way_is_refused(
-    report: &crate::stage::Report,
+    report: &crate::actor_handle::Report,
     seen: &crate::seen::Seen,
     errno: &str,
     reason: &str,
@@ -259,7 +260,7 @@ fn each_way_is_refused(
     who.expect("three ways were tried")
 }
 
-fn a_first_process_that_may_not_be_is_a_failed_creation() {
+fn a_refused_first_process_is_a_failed_creation() {
     let (report, seen) = watch("bad-set-tid", &[]);
     let refused = report.refused("clone3", "EINVAL");
     let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
@@ -271,7 +272,7 @@ fn a_first_process_that_may_not_be_is_a_failed_creation() {
     seen.none("namespace.init", about(refused.who.pid));
 }
 
-/// What sees the call alone cannot know which of the namespaces was the one too many, and reports that.
+/// A hook that sees only the system call cannot know which of the namespaces exceeded its limit, and says so.
 fn the_refused_one_of_several_namespaces_is_named_if_known() {
     let (report, seen) = watch("one-too-many-of-another-type", &[]);
     let refused = report.refused("unshare", "ENOSPC");

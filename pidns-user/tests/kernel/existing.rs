@@ -1,16 +1,16 @@
-//! What a stream begins with, and what it is compared with: `--snapshot` and `--verify-interval`.
+//! The start of a stream, and its comparison with the kernel: `--snapshot` and `--verify-interval`.
 
 use serde_json::Value;
 
+use crate::actor_handle::Actor;
 use crate::facts::Who;
-use crate::stage::Actor;
 use crate::tracer::Tracer;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(existing_processes_come_before_events),
-    test!(a_filter_holds_for_what_exists_and_for_what_happens),
-    test!(what_the_events_make_is_what_the_kernel_has),
+    test!(a_filter_applies_to_the_snapshot_and_to_events),
+    test!(the_model_from_events_matches_the_kernel),
 ];
 
 const SECONDS_FOR_A_STORM: u64 = 120;
@@ -32,20 +32,23 @@ fn existing_processes_come_before_events() {
         stream.wait_for_process("namespace.init_exit", init.pid);
     }
     let (seen, silent) = (tracer.stop(), silent.stop());
-    assert!(!silent.events.iter().any(is_snapshot), "only where it is asked for");
+    assert!(!silent.events.iter().any(is_snapshot), "a snapshot must only appear on request");
 
     let existing: Vec<&Value> = seen.events.iter().skip(1).take_while(|event| is_snapshot(event)).collect();
     let namespaces = existing.iter().filter(|event| event["ns"]["inum"] == init.ns).count();
     assert_eq!(namespaces, 1, "{existing:#?}");
     let of = |pid| existing.iter().find(|event| event["process"]["pid"] == pid);
     assert_eq!(of(init.pid).expect("the init")["joined"], false);
-    assert_eq!(of(child.pid).expect("who joined")["joined"], true);
-    assert!(of(report.actor).is_none(), "the host's processes are left out, as they are of what happens");
+    assert_eq!(of(child.pid).expect("the joined process")["joined"], true);
+    assert!(
+        of(report.actor).is_none(),
+        "the host's processes are hidden in the snapshot, as they are in events"
+    );
     let model = &seen.end()["model"];
     assert!(model["processes"].as_u64().is_some_and(|count| count > 2), "{model}");
 }
 
-fn a_filter_holds_for_what_exists_and_for_what_happens() {
+fn a_filter_applies_to_the_snapshot_and_to_events() {
     let [mut wanted, mut other] = ["still-zombie"; 2].map(|name| Actor::start(name, &[]));
     let [one, another]: [Who; 2] = [wanted.hear("init"), other.hear("init")];
     let ns = one.ns.to_string();
@@ -62,7 +65,7 @@ fn a_filter_holds_for_what_exists_and_for_what_happens() {
         seen.events.iter().filter(|event| event["ns"].is_object() || event["process"].is_object()).collect();
     for event in &shown {
         let ns = event["ns"]["inum"].as_u64().or(event["process"]["ns"].as_u64());
-        assert_eq!(ns, Some(one.ns), "of {another:?}, or of the host: {event:#}");
+        assert_eq!(ns, Some(one.ns), "the event is in {another:?} or on the host: {event:#}");
         let name = event["event"].as_str().expect("a name");
         assert!(is_snapshot(event) || ["process.exit", "namespace.init_exit"].contains(&name), "{name}");
     }
@@ -70,9 +73,9 @@ fn a_filter_holds_for_what_exists_and_for_what_happens() {
     assert_eq!(seen.all("namespace.init_exit", |_| true).len(), 1);
 }
 
-/// What other programs of the machine do may be out of sight (such as where a kernel runs no BPF program for some process):
-/// one run of three without a difference is enough.
-fn what_the_events_make_is_what_the_kernel_has() {
+/// Activity of other programs on the machine may be invisible (a kernel may run no BPF program for some process). One
+/// of three runs without a difference is enough.
+fn the_model_from_events_matches_the_kernel() {
     let mut ends = Vec::new();
     for _ in 0..3 {
         let tracer = Tracer::start(&["--verify-interval", "200ms", "-e", "namespace.*"]);
@@ -86,7 +89,7 @@ fn what_the_events_make_is_what_the_kernel_has() {
         let _: Who = storm.hear("straggler");
         storm.go();
         storm.finish();
-        assert!(seen.named("process.fork").next().is_none(), "it is followed, and not shown");
+        assert!(seen.named("process.fork").next().is_none(), "forks are followed but not shown");
         let model = seen.end()["model"].clone();
         assert!(model["checks"].as_u64().is_some_and(|checks| checks >= 1), "{model}");
         let is_right = model["drift"].is_null() && seen.end()["lost"] == serde_json::json!({});
@@ -95,5 +98,5 @@ fn what_the_events_make_is_what_the_kernel_has() {
             return;
         }
     }
-    panic!("each time the kernel had something else, or events were lost: {ends:#?}");
+    panic!("in each run the model differed from the kernel, or events were lost: {ends:#?}");
 }

@@ -1,4 +1,4 @@
-//! `explain` shows the situation that was made.
+//! Tests of `explain`. An actor creates a situation, and `explain` must show it.
 
 use std::process::Command;
 use std::thread;
@@ -6,24 +6,25 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::actor_handle::{Actor, run};
 use crate::facts::Who;
 use crate::forest::outer_number_of_thread;
 use crate::recordings::{Recorder, run_on};
-use crate::stage::{Actor, run};
 use crate::tracer::program;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_namespace_is_explained_with_who_joined_it),
-    test!(a_process_that_joined_has_a_parent_that_its_namespace_cannot_see),
-    test!(a_zombie_is_explained_with_who_must_reap_it),
-    test!(a_thread_is_explained_with_its_process_and_its_numbers),
-    test!(a_namespace_that_a_file_alone_holds_is_explained_with_the_file),
-    test!(a_namespace_that_died_is_explained_from_a_recording),
-    test!(what_does_not_exist_is_not_explained),
+    test!(explain_names_the_processes_that_joined_a_namespace),
+    test!(a_joined_process_has_a_parent_that_is_invisible_in_its_namespace),
+    test!(explain_names_the_namespace_in_which_new_children_start),
+    test!(explain_names_the_reaper_of_a_zombie),
+    test!(explain_names_the_process_and_the_tids_of_a_thread),
+    test!(explain_names_the_file_that_holds_an_empty_namespace),
+    test!(a_dead_namespace_is_explained_from_a_recording),
+    test!(an_unknown_target_is_not_explained),
 ];
 
-/// Its output for this target, as JSON and as text.
+/// The output of `explain` for this target, as JSON and as text.
 #[track_caller]
 fn explain(target: impl ToString) -> (Value, String) {
     let target = target.to_string();
@@ -36,7 +37,7 @@ fn explain(target: impl ToString) -> (Value, String) {
     (serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")), report(&[]))
 }
 
-fn a_namespace_is_explained_with_who_joined_it() {
+fn explain_names_the_processes_that_joined_a_namespace() {
     let mut actor = Actor::start("still-joined", &[]);
     let init: Who = actor.hear("init");
     let joiner: Who = actor.hear("joiner");
@@ -47,7 +48,7 @@ fn a_namespace_is_explained_with_who_joined_it() {
     assert_eq!(report["state"]["kind"], "alive", "{report:#}");
     assert_eq!(report["init"]["pid"], init.pid);
     assert_eq!(report["processes"], 2);
-    let joined = report["joined"].as_array().expect("who joined");
+    let joined = report["joined"].as_array().expect("a list of joined processes");
     assert_eq!(joined.len(), 1, "{joined:#?}");
     assert_eq!((&joined[0]["process"]["pid"], &joined[0]["parent"]), (&child.pid.into(), &joiner.pid.into()));
     assert_eq!(joined[0]["from"], joiner.ns);
@@ -56,7 +57,7 @@ fn a_namespace_is_explained_with_who_joined_it() {
     actor.finish();
 }
 
-fn a_process_that_joined_has_a_parent_that_its_namespace_cannot_see() {
+fn a_joined_process_has_a_parent_that_is_invisible_in_its_namespace() {
     let mut actor = Actor::start("still-joined", &[]);
     let init: Who = actor.hear("init");
     let child: Who = actor.hear("child");
@@ -70,13 +71,30 @@ fn a_process_that_joined_has_a_parent_that_its_namespace_cannot_see() {
     assert!(levels.iter().map(|level| &level["pid"]).eq(child.pids.iter()), "{levels:?}");
     assert!(text.contains("invisible there"), "{text}");
     let (init, text) = explain(init.pid);
-    assert_eq!(init["process"]["init_of"], 1, "the other process there: {init:#}");
+    assert_eq!(init["process"]["init_of"], 1, "the other process in the namespace: {init:#}");
     assert!(text.contains("PID 1"), "{text}");
     actor.go();
     actor.finish();
 }
 
-fn a_zombie_is_explained_with_who_must_reap_it() {
+fn explain_names_the_namespace_in_which_new_children_start() {
+    let mut actor = Actor::start("still-joined", &[]);
+    let init: Who = actor.hear("init");
+    let joiner: Who = actor.hear("joiner");
+    let child: Who = actor.hear("child");
+    let _: bool = actor.hear("ready");
+    let (report, text) = explain(joiner.pid);
+    assert_eq!(report["process"]["children_ns"], init.ns, "{report:#}");
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(&format!("new ones start in {}, not in its own namespace", init.ns)), "{text}");
+    let (report, text) = explain(child.pid);
+    assert!(report["process"]["children_ns"].is_null(), "its children start in its own: {report:#}");
+    assert!(!text.contains("new ones start"), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn explain_names_the_reaper_of_a_zombie() {
     let mut actor = Actor::start("still-zombie", &[]);
     let _: bool = actor.hear("ready");
     let init: Who = actor.hear("init");
@@ -91,7 +109,7 @@ fn a_zombie_is_explained_with_who_must_reap_it() {
     actor.finish();
 }
 
-fn a_thread_is_explained_with_its_process_and_its_numbers() {
+fn explain_names_the_process_and_the_tids_of_a_thread() {
     let mut actor = Actor::start("still-thread", &[]);
     let init: Who = actor.hear("init");
     let inner: u32 = actor.hear("thread");
@@ -109,7 +127,7 @@ fn a_thread_is_explained_with_its_process_and_its_numbers() {
     actor.finish();
 }
 
-fn a_namespace_that_a_file_alone_holds_is_explained_with_the_file() {
+fn explain_names_the_file_that_holds_an_empty_namespace() {
     let mut actor = Actor::start("still-held-by-a-file", &[]);
     let _: bool = actor.hear("ready");
     let ns: u64 = actor.hear("ns");
@@ -123,7 +141,7 @@ fn a_namespace_that_a_file_alone_holds_is_explained_with_the_file() {
     actor.finish();
 }
 
-fn a_namespace_that_died_is_explained_from_a_recording() {
+fn a_dead_namespace_is_explained_from_a_recording() {
     let recorder = Recorder::start("it.ndjson", &[]);
     let report = Actor::start("zombie", &["10"]).finish();
     let child = report.who("child");
@@ -134,7 +152,7 @@ fn a_namespace_that_died_is_explained_from_a_recording() {
     let report: Value = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
     let kind = &report["namespace"]["state"]["kind"];
     assert!(["ended", "gone"].map(Value::from).contains(kind), "{report:#}");
-    let events = report["history"]["events"].as_array().expect("what happened");
+    let events = report["history"]["events"].as_array().expect("a list of events");
     let names: Vec<_> = events.iter().filter_map(|event| event["event"].as_str()).collect();
     for name in ["namespace.create", "namespace.init", "namespace.init_exit", "namespace.teardown"] {
         assert!(names.contains(&name), "{name}: {names:?}");
@@ -150,11 +168,11 @@ fn a_namespace_that_died_is_explained_from_a_recording() {
     }
 }
 
-fn what_does_not_exist_is_not_explained() {
+fn an_unknown_target_is_not_explained() {
     for (target, code) in [
         ("4194303", 1),
         ("4294967295", 1),
-        ("nobody-is-called-so", 1),
+        ("no-such-container", 1),
         ("nobody/is-called-so", 1),
         ("pid:[3]", 2),
     ] {

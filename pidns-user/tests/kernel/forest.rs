@@ -1,4 +1,4 @@
-//! Snapshots: `tree`, `ps` and `pid` against situations that stand still, against /proc and against lsns.
+//! Compares snapshots (`tree`, `ps` and `pid`) with waiting situations, with /proc and with lsns.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -13,29 +13,30 @@ use pidns_user::kernel::{
 use pidns_user::procfs::Procfs;
 use serde_json::Value;
 
+use crate::actor_handle::{Actor, run};
 use crate::facts::Who;
-use crate::stage::{Actor, run};
+use crate::schemas::{self, Schema};
 use crate::sys::{self, Pid};
 use crate::tracer::{program, world_readable_copy};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(namespaces_stand_below_their_parents),
-    test!(who_entered_from_outside_has_joined),
-    test!(a_zombie_is_shown_as_one),
+    test!(namespaces_are_listed_below_their_parents),
+    test!(a_process_from_outside_is_marked_as_joined),
+    test!(a_zombie_is_shown_as_a_zombie),
     test!(a_namespace_held_by_a_file_is_shown_with_the_file),
     test!(a_namespace_held_by_a_mount_is_shown_with_the_mount),
-    test!(a_namespace_that_children_go_to_is_shown_with_their_parent),
-    test!(a_pid_is_translated_from_any_namespace_that_sees_it),
-    test!(a_number_of_a_thread_is_translated_in_both_directions),
-    test!(what_does_not_exist_ends_with_1_and_what_means_nothing_with_2),
+    test!(a_namespace_held_for_children_is_shown_with_their_parent),
+    test!(a_pid_is_translated_from_every_namespace_where_it_is_visible),
+    test!(a_thread_id_is_translated_in_both_directions),
+    test!(unknown_targets_exit_with_1_and_invalid_arguments_with_2),
     test!(the_iterator_and_proc_agree),
-    test!(every_pid_is_that_of_nspid),
-    test!(namespaces_are_those_of_lsns),
-    test!(without_privilege_what_stays_unknown_is_counted),
+    test!(every_pid_matches_nspid),
+    test!(namespaces_match_lsns),
+    test!(without_privilege_unknown_namespaces_are_counted),
     test!(data_hidden_by_proc_is_unknown_and_not_absent),
     test!(chosen_fields_are_columns_and_members),
-    test!(arguments_are_those_of_the_process),
+    test!(arguments_match_the_process),
 ];
 
 #[track_caller]
@@ -48,15 +49,22 @@ pub(crate) fn output(args: &[&str], code: i32) -> (String, String) {
 #[track_caller]
 pub(crate) fn document(args: &[&str]) -> Value {
     let (stdout, stderr) = output(&[args, &["-o", "json"]].concat(), 0);
-    // There are machines whose PID 1 not even root may read.
+    // On some machines not even root may read PID 1.
     let protected = std::fs::read_link("/proc/1/ns/pid").is_err();
     let is_expected = |line: &str| {
-        let unread = protected && line.starts_with("pidns-trace: not known, as it may not be read: ");
+        let unread = protected && line.starts_with("pidns-trace: no permission to read: ");
         // An earlier run may have left one behind.
-        unread || line.contains(" that nothing names: ")
+        unread || line.contains(" without processes: ")
     };
-    assert!(stderr.lines().all(is_expected), "nothing else stays unknown to root: {stderr}");
-    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
+    assert!(stderr.lines().all(is_expected), "root must be able to read everything else: {stderr}");
+    let document: Value =
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"));
+    if !args.contains(&"--fields") {
+        let schema = schemas::FILES.iter().map(|(name, _)| *name).find(|name| *name == args[0]);
+        Schema::of(schema.expect("docs/schema has each command's document"))
+            .check(&document, &args.join(" "));
+    }
+    document
 }
 
 #[track_caller]
@@ -71,7 +79,7 @@ pub(crate) fn process(document: &Value, pid: Pid) -> &Value {
     all.iter().find(|line| line["pid"] == pid).unwrap_or_else(|| panic!("no process {pid}: {document:#}"))
 }
 
-/// Plays a situation up to where it stands still.
+/// Runs a situation up to the point where it waits.
 pub(crate) fn still(situation: &str) -> Actor {
     let mut actor = Actor::start(situation, &[]);
     let _: bool = actor.hear("ready");
@@ -83,7 +91,7 @@ pub(crate) fn let_go(mut actor: Actor) {
     actor.finish();
 }
 
-/// The number on the host of a thread that has this number in the namespace of its process, by /proc.
+/// The TID on the host of a thread with this TID in its process's namespace, from /proc.
 #[track_caller]
 pub(crate) fn outer_number_of_thread(process: &Who, inner: u32) -> u32 {
     let tasks =
@@ -94,14 +102,14 @@ pub(crate) fn outer_number_of_thread(process: &Who, inner: u32) -> u32 {
         let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("NSpid");
         pids.split_whitespace().last() == Some(&inner.to_string())
     };
-    tids.into_iter().find(has_it).expect("the thread is in /proc")
+    tids.into_iter().find(has_it).expect("find the thread in /proc")
 }
 
-fn a_number_of_a_thread_is_translated_in_both_directions() {
+fn a_thread_id_is_translated_in_both_directions() {
     let mut actor = still("still-thread");
     let init: Who = actor.hear("init");
     let inner: u32 = actor.hear("thread");
-    assert_ne!(inner, 1, "the thread is not the first of its process");
+    assert_ne!(inner, 1, "it must not be the first thread of its process");
     let outer = outer_number_of_thread(&init, inner);
     let pid = |args: &[&str]| -> Value {
         let (stdout, stderr) = output(&[&["pid"], args, &["-o", "json"]].concat(), 0);
@@ -129,7 +137,7 @@ fn a_number_of_a_thread_is_translated_in_both_directions() {
     let_go(actor);
 }
 
-fn namespaces_stand_below_their_parents() {
+fn namespaces_are_listed_below_their_parents() {
     let mut actor = still("still-nested");
     let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
     let tree = document(&["tree", &outer.ns.to_string()]);
@@ -139,7 +147,7 @@ fn namespaces_stand_below_their_parents() {
     assert_eq!(second["ns"]["parent"], outer.ns);
     assert_eq!(second["ns"]["level"], 2);
     assert_eq!(first["init"]["pid"], outer.pid);
-    assert_eq!(tree["namespaces"].as_array().map(Vec::len), Some(2), "only these: {tree:#}");
+    assert_eq!(tree["namespaces"].as_array().map(Vec::len), Some(2), "expected only these two: {tree:#}");
 
     let (table, _) = output(&["tree", "--no-headers", &outer.ns.to_string()], 0);
     let lines: Vec<&str> = table.lines().collect();
@@ -153,7 +161,7 @@ fn namespaces_stand_below_their_parents() {
     let_go(actor);
 }
 
-fn who_entered_from_outside_has_joined() {
+fn a_process_from_outside_is_marked_as_joined() {
     let mut actor = still("still-joined");
     let (init, joiner): (Who, Who) = (actor.hear("init"), actor.hear("joiner"));
     let tree = document(&["tree", &init.ns.to_string()]);
@@ -170,7 +178,7 @@ fn who_entered_from_outside_has_joined() {
     let_go(actor);
 }
 
-fn a_zombie_is_shown_as_one() {
+fn a_zombie_is_shown_as_a_zombie() {
     let mut actor = still("still-zombie");
     let init: Who = actor.hear("init");
     let inside: Pid = actor.hear("zombie");
@@ -186,7 +194,7 @@ fn a_zombie_is_shown_as_one() {
     let_go(actor);
 }
 
-/// The holders of a namespace that has no process, and the line of the table.
+/// The holders of a namespace without processes, and its line in the table.
 #[track_caller]
 fn holders_of_empty(ns: u64) -> (Value, String) {
     let tree = document(&["tree"]);
@@ -217,15 +225,15 @@ fn a_namespace_held_by_a_mount_is_shown_with_the_mount() {
     let_go(actor);
 }
 
-fn a_namespace_that_children_go_to_is_shown_with_their_parent() {
+fn a_namespace_held_for_children_is_shown_with_their_parent() {
     let mut actor = still("still-held-by-unshare");
     let (holders, table) = holders_of_empty(actor.hear("ns"));
     assert_eq!((&holders[0]["kind"], &holders[0]["pid"]), (&"pid_for_children".into(), &actor.pid().into()));
-    assert!(table.contains("whose children go there"), "{table}");
+    assert!(table.contains("whose children start there"), "{table}");
     let_go(actor);
 }
 
-fn a_pid_is_translated_from_any_namespace_that_sees_it() {
+fn a_pid_is_translated_from_every_namespace_where_it_is_visible() {
     let mut actor = still("still-nested");
     let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
     let found = document(&["pid", "1", "--in", &inner.ns.to_string()]);
@@ -239,7 +247,7 @@ fn a_pid_is_translated_from_any_namespace_that_sees_it() {
     let namespaces: Vec<&Value> =
         found["levels"].as_array().expect("levels").iter().map(|level| &level["ns"]).collect();
     assert_eq!(namespaces[1..], [&Value::from(outer.ns), &Value::from(inner.ns)]);
-    // The same, asked for from the host and from the namespace between.
+    // The same process must be found from the host and from the namespace in between.
     for (pid, place) in [(pids[0], None), (pids[1], Some(outer.ns.to_string()))] {
         let pid = pid.to_string();
         let args = place.as_ref().map_or(vec!["pid", &pid], |place| vec!["pid", &pid, "--in", place]);
@@ -251,19 +259,19 @@ fn a_pid_is_translated_from_any_namespace_that_sees_it() {
     let_go(actor);
 }
 
-fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
+fn unknown_targets_exit_with_1_and_invalid_arguments_with_2() {
     for (args, code, part) in [
         (&["pid", "4194303"][..], 1, "no process of PID 4194303"),
         (&["ps", "4194303"], 1, "no process of PID 4194303"),
         (&["tree", "pid:[4294967295]"], 1, "no PID namespace 4294967295"),
         (&["tree", "web"], 1, "A TARGET is"),
         (&["tree", "docker/wbe"], 1, "no container is called \"docker/wbe\""),
-        (&["ps", "/proc/version"], 2, "no namespace file"),
+        (&["ps", "/proc/version"], 2, "not a namespace file"),
         (&["ps", "--fields", "pid,nope"], 2, "no field \"nope\""),
         (&["tree", "--fields", "pid"], 2, "no field \"pid\""),
         (&["tree", "--fields", "ns", "-o", "dot"], 2, "--fields"),
         (&["tree", "--watch", "-o", "dot"], 2, "--watch"),
-        (&["ps", "--watch=0s"], 2, "give a time"),
+        (&["ps", "--watch=0s"], 2, "use a time"),
         (&["pid", "0"], 2, "a number from 1 to 4194303"),
     ] {
         let (stdout, stderr) = output(args, code);
@@ -273,7 +281,7 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
     assert!(table.lines().any(|line| line.trim() == std::process::id().to_string()), "{table}");
 }
 
-/// What cannot have changed between two snapshots of a process that is in both.
+/// The facts of a process that cannot change between two snapshots.
 fn lasting(process: &SnapshotProcess) -> (HostPid, Vec<u32>, Option<NsInum>, Option<u32>, Option<u64>) {
     let SnapshotProcess { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
     // /proc counts in ticks of 10 ms.
@@ -283,13 +291,14 @@ fn lasting(process: &SnapshotProcess) -> (HostPid, Vec<u32>, Option<NsInum>, Opt
 fn the_iterator_and_proc_agree() {
     let actor = still("still-nested");
     let procfs = Procfs::default();
-    let proc = || procfs.snapshot(clock::boottime_ns(), &mut || {}).expect("/proc can be read");
+    let proc = || procfs.snapshot(clock::boottime_ns(), &mut || {}).expect("read /proc");
     let before = proc();
     let mut iterator = TaskIterator::load().unwrap_or_else(|error| panic!("{error}"));
     let records = iterator.read(&mut || {}).unwrap_or_else(|error| panic!("{error}"));
-    let mut seen = snapshot_of(clock::boottime_ns(), clock::boottime_ns(), &records).expect("good records");
+    let mut seen =
+        snapshot_of(clock::boottime_ns(), clock::boottime_ns(), &records).expect("decode the records");
     let iterated = seen.processes.len();
-    procfs.add_left_out(&mut seen, &mut || {}).expect("/proc can be read");
+    procfs.add_left_out(&mut seen, &mut || {}).expect("read /proc");
     let after = proc();
     let seen_by_pid: BTreeMap<_, _> = seen.processes.iter().map(|process| (process.pid, process)).collect();
     let after_by_pid: BTreeMap<_, _> = after.processes.iter().map(|process| (process.pid, process)).collect();
@@ -305,7 +314,7 @@ fn the_iterator_and_proc_agree() {
     }
     assert!(compared > 3 && iterated > 3, "{compared} compared, {iterated} iterated");
     for (inum, ns) in &before.namespaces {
-        // Not one whose init has died meanwhile.
+        // Skip a namespace whose init has died meanwhile.
         if after.namespaces.get(inum) == Some(ns) {
             let mut found = seen.namespaces[inum].clone();
             assert_eq!(found.born_boot_ns.map(BootNs::ticks), ns.born_boot_ns.map(BootNs::ticks));
@@ -317,7 +326,7 @@ fn the_iterator_and_proc_agree() {
     let_go(actor);
 }
 
-fn every_pid_is_that_of_nspid() {
+fn every_pid_matches_nspid() {
     let actor = still("still-nested");
     let listed = document(&["ps"]);
     let mut compared = 0;
@@ -333,14 +342,14 @@ fn every_pid_is_that_of_nspid() {
     let_go(actor);
 }
 
-/// The namespaces, each with how many processes are in it, as lsns lists them.
+/// The namespaces that lsns lists, each with its number of processes.
 fn lsns() -> BTreeMap<u64, u64> {
     let (status, stdout, stderr) = run(Command::new("lsns").args(["-t", "pid", "-J", "-o", "NS,NPROCS"]));
     assert!(status.success(), "lsns: {stderr}");
-    let listed: Value = serde_json::from_str(&stdout).expect("lsns prints JSON");
+    let listed: Value = serde_json::from_str(&stdout).expect("parse the output of lsns");
     let rows = listed["namespaces"].as_array().expect("namespaces").iter();
     let rows = rows.map(|row| {
-        // Some versions write numbers as text.
+        // Some versions of lsns write numbers as strings.
         let number = |field: &str| {
             let value = &row[field];
             value
@@ -353,21 +362,21 @@ fn lsns() -> BTreeMap<u64, u64> {
     rows.collect()
 }
 
-fn namespaces_are_those_of_lsns() {
+fn namespaces_match_lsns() {
     let mut actor = still("still-nested");
     let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
     let (before, tree, after) = (lsns(), document(&["tree"]), lsns());
     let own = Who::myself().ns;
     let mut compared = Vec::new();
     for (ns, processes) in before {
-        // Not where others have started or ended something meanwhile.
+        // Skip namespaces whose processes changed meanwhile.
         if after.get(&ns) == Some(&processes) && ns != own {
             let found = namespace(&tree, ns);
             if found["processes"] == processes || [outer.ns, inner.ns].contains(&ns) {
                 assert_eq!(found["processes"], processes, "{found:#}");
                 compared.push(ns);
             } else {
-                // It may have changed and back: then it does not stay different.
+                // The number may have changed and changed back. Then a second comparison is equal.
                 assert_eq!(namespace(&document(&["tree"]), ns)["processes"], lsns()[&ns], "{found:#}");
             }
         }
@@ -376,9 +385,9 @@ fn namespaces_are_those_of_lsns() {
     let_go(actor);
 }
 
-fn without_privilege_what_stays_unknown_is_counted() {
+fn without_privilege_unknown_namespaces_are_counted() {
     let actor = still("still-nested");
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let copy = world_readable_copy(directory.path());
     let (status, stdout, stderr) = run(Command::new(copy).args(["ps", "-o", "json"]).uid(65534).gid(65534));
     assert_eq!(status.code(), Some(0), "{stderr}");
@@ -388,15 +397,15 @@ fn without_privilege_what_stays_unknown_is_counted() {
     assert!(listed["unread"]["namespaces"].as_u64() >= Some(2), "{}", listed["unread"]);
     let deep = listed["processes"].as_array().expect("processes").iter().find(|line| line["level"] == 2);
     let deep = deep.unwrap_or_else(|| panic!("no process at level 2: {listed:#}"));
-    assert_eq!(deep["pids"][2], 1, "its PIDs are known: {deep}");
-    assert!(deep.get("ns").is_none(), "its namespace is not: {deep}");
+    assert_eq!(deep["pids"][2], 1, "its PIDs must be known: {deep}");
+    assert!(deep.get("ns").is_none(), "its namespace must be unknown: {deep}");
     let_go(actor);
 }
 
-/// `ps` as uid 65534, over a /proc that is mounted with these options.
+/// Runs `ps` as uid 65534, with a /proc that is mounted with these options.
 #[track_caller]
 fn processes_seen_by_uid_65534(options: &'static str) -> (Value, String) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let mut command = Command::new(world_readable_copy(directory.path()));
     command.args(["ps", "-o", "json"]);
     let prepare = move || {
@@ -405,8 +414,8 @@ fn processes_seen_by_uid_65534(options: &'static str) -> (Value, String) {
         sys::mount_proc(std::path::Path::new("/proc"), options)?;
         sys::become_uid(65534)
     };
-    // SAFETY: between fork and exec it makes system calls and allocates a few bytes, which the C library allows a child
-    // to (its allocator is put in order at fork).
+    // SAFETY: between fork and exec the closure makes system calls and allocates a few bytes. The C library allows a
+    // child to allocate, because fork leaves its allocator consistent.
     unsafe { command.pre_exec(prepare) };
     let (status, stdout, stderr) = run(&mut command);
     assert_eq!(status.code(), Some(0), "{stderr}");
@@ -418,7 +427,7 @@ fn data_hidden_by_proc_is_unknown_and_not_absent() {
     let outer: Who = actor.hear("outer");
     let (listed, stderr) = processes_seen_by_uid_65534("hidepid=1");
     let unknown = process(&listed, outer.pid as Pid);
-    assert_eq!(*unknown, serde_json::json!({"pid": outer.pid}), "nothing but that it is there");
+    assert_eq!(*unknown, serde_json::json!({"pid": outer.pid}), "only its existence must be known");
     let alone = listed["unread"]["processes"].as_u64();
     assert!(alone >= Some(2) && stderr.contains("all but the PID of"), "{}: {stderr}", listed["unread"]);
     assert!(listed["unread"].get("hidden").is_none(), "{}", listed["unread"]);
@@ -454,7 +463,7 @@ fn chosen_fields_are_columns_and_members() {
     let_go(actor);
 }
 
-fn arguments_are_those_of_the_process() {
+fn arguments_match_the_process() {
     let own = std::process::id();
     let arguments: Vec<String> = std::env::args().collect();
     let ns = own.to_string();
@@ -469,5 +478,5 @@ fn arguments_are_those_of_the_process() {
         table.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
     assert!(pids.is_sorted_by(|one, other| one > other), "{pids:?}");
     let unasked = document(&["ps", &ns, "--sort", "args"]);
-    assert_eq!(process(&unasked, own as Pid).get("args"), None, "they can hold secrets");
+    assert_eq!(process(&unasked, own as Pid).get("args"), None, "arguments may hold secrets");
 }

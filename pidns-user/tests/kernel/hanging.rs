@@ -1,20 +1,20 @@
-//! File systems whose server does not answer: nothing that this program does waits for it.
+//! Tests with file systems whose server does not answer. pidns-trace must never wait for such a server.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::actor_handle::{Actor, patience};
 use crate::facts::Who;
 use crate::forest::{output, still};
 use crate::probes;
-use crate::stage::{Actor, patience};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] =
-    &[test!(no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted, needs probes::fuse)];
+    &[test!(no_command_waits_for_the_server_of_a_foreign_mount, needs probes::fuse)];
 
-/// Runs the program, which must not take long.
+/// Runs pidns-trace. It must not take long.
 fn quickly(args: &[&str]) -> (String, String) {
     let began = Instant::now();
     let printed = output(args, 0);
@@ -23,7 +23,7 @@ fn quickly(args: &[&str]) -> (String, String) {
     printed
 }
 
-fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
+fn no_command_waits_for_the_server_of_a_foreign_mount() {
     let mut actor = still("still-behind-a-hanging-server");
     let (shown, bound): (Who, Who) = (actor.hear("shown"), actor.hear("bound"));
     let (place, mount_ns): (String, u64) = (actor.hear("place"), actor.hear("mount namespace"));
@@ -42,7 +42,7 @@ fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
     let all = tree["namespaces"].as_array().expect("namespaces");
-    let line = all.iter().find(|line| line["ns"]["inum"] == bound.ns).expect("the bound namespace is there");
+    let line = all.iter().find(|line| line["ns"]["inum"] == bound.ns).expect("find the bound namespace");
     assert_eq!(line["holders"][0]["path"], format!("{place}/file"), "{line:#}");
 
     let target = shown.ns.to_string();
@@ -54,18 +54,18 @@ fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
     ] {
         quickly(args);
     }
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let recording = directory.path().join("recording");
     let recording = recording.to_str().expect("UTF-8");
     quickly(&["record", recording, "--duration", "1s"]);
-    let recorded = fs::read_to_string(recording).expect("it was recorded");
+    let recorded = fs::read_to_string(recording).expect("read the recording");
     assert!(recorded.contains(&format!("{place}/file")), "{recorded}");
     quickly(&["--snapshot", "--duration", "1s"]);
 
     actor.listen(Duration::from_millis(100));
-    // No process waits for the requests that the kernel makes by itself when a descriptor of the mount is closed.
+    // When a descriptor of the mount is closed, the kernel makes requests itself, for which no process waits.
     let unanswered: Vec<u32> = actor.all_heard("unanswered");
-    assert!(unanswered.is_empty(), "requests that a process waits for: {unanswered:?}");
+    assert!(unanswered.is_empty(), "a process waits for these requests: {unanswered:?}");
     let_go(actor);
 }
 

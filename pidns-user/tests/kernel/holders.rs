@@ -1,4 +1,4 @@
-//! Snapshots: what holds namespaces, by the kernel's iterators and by /proc.
+//! Holders of namespaces in snapshots, found by the kernel's iterators and in /proc.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,35 +9,35 @@ use pidns_user::kernel::{
     clock,
     iterator::{TaskIterator, snapshot_of},
 };
-use pidns_user::procfs::{Procfs, ties::Ties};
+use pidns_user::procfs::{Procfs, kernel_holders::KernelHolders};
 use pidns_user::source::observer::{NoIterator, Observer};
 
+use crate::actor_handle::Actor;
 use crate::facts::{Held, Who};
 use crate::forest::{document, let_go, namespace, output, still};
-use crate::stage::Actor;
 use crate::sys::Pid;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(files_that_are_open_in_every_way_are_found_each_once),
-    test!(a_namespace_that_only_files_hold_is_described_as_by_proc),
-    test!(the_iterators_and_proc_agree_on_what_holds_namespaces),
-    test!(without_the_iterators_of_holders_proc_is_read),
+    test!(files_that_are_open_in_different_ways_are_each_found_once),
+    test!(a_namespace_held_only_by_files_is_described_as_from_proc),
+    test!(the_iterators_and_proc_find_the_same_holders),
+    test!(without_the_holder_iterators_holders_are_read_from_proc),
 ];
 
-/// The situation, and the namespace that is held.
+/// The situation, and the held namespace.
 fn held_in_many_ways() -> (Actor, u64) {
     let mut actor = still("still-held-in-many-ways");
     let ns = actor.hear("ns");
     (actor, ns)
 }
 
-/// The descriptors of all threads that /proc shows to be this namespace.
+/// The descriptors of all threads that refer to this namespace, from /proc.
 fn descriptors_by_proc(pid: Pid, ns: u64) -> BTreeSet<(Pid, i32)> {
     let link = format!("pid:[{ns}]");
     let mut found = BTreeSet::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("it is there").flatten() {
-        // That of a thread that has ended is empty, or cannot be read.
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("list the threads").flatten() {
+        // The directory of an ended thread is empty or unreadable.
         for file in fs::read_dir(thread.path().join("fd")).into_iter().flatten().flatten() {
             if fs::read_link(file.path()).is_ok_and(|target| target.to_str() == Some(&link)) {
                 let fd = file.file_name().to_str().and_then(|fd| fd.parse().ok()).expect("a number");
@@ -48,12 +48,12 @@ fn descriptors_by_proc(pid: Pid, ns: u64) -> BTreeSet<(Pid, i32)> {
     found
 }
 
-fn files_that_are_open_in_every_way_are_found_each_once() {
+fn files_that_are_open_in_different_ways_are_each_found_once() {
     let (mut actor, ns) = held_in_many_ways();
     let going: Pid = actor.hear("children go there");
     let zombie: Pid = actor.hear("zombie");
     let expected: BTreeSet<Held> = actor.all_heard::<Held>("held").into_iter().collect();
-    assert_eq!(expected.len(), 8, "each way, once: {expected:?}");
+    assert_eq!(expected.len(), 8, "expected each way once: {expected:?}");
     let tree = document(&["tree"]);
     let holders = namespace(&tree, ns)["holders"].as_array().expect("holders").clone();
     let files = holders.iter().filter(|holder| holder["kind"] == "fd");
@@ -63,7 +63,7 @@ fn files_that_are_open_in_every_way_are_found_each_once() {
         })
         .collect();
     assert_eq!(files.iter().cloned().collect::<BTreeSet<_>>(), expected, "{tree:#}");
-    assert_eq!(files.len(), expected.len(), "none twice: {files:?}");
+    assert_eq!(files.len(), expected.len(), "a file was found twice: {files:?}");
     let by_proc: BTreeSet<(Pid, i32)> = files
         .iter()
         .map(|held| held.pid)
@@ -74,34 +74,34 @@ fn files_that_are_open_in_every_way_are_found_each_once() {
     let others: Vec<_> = holders.iter().filter(|holder| holder["kind"] != "fd").collect();
     assert_eq!(others.len(), 1, "{others:?}");
     assert_eq!((&others[0]["kind"], &others[0]["pid"]), (&"pid_for_children".into(), &going.into()));
-    let of_thread = files.iter().find(|held| held.tid.is_some()).expect("there are such");
+    let of_thread = files.iter().find(|held| held.tid.is_some()).expect("find a file of a thread");
     let (table, _) = output(&["explain", &ns.to_string()], 0);
     let named = format!("fd {} of thread {}", of_thread.fd, of_thread.tid.unwrap_or_default());
     assert!(table.contains(&named), "{named}: {table}");
     let_go(actor);
 }
 
-/// What exists, by the task iterator; and what holds namespaces, by the iterators or from /proc.
+/// A snapshot from the task iterator, with holders from the iterators or from /proc.
 fn observed(iterator: &mut TaskIterator, by_iterators: bool) -> Snapshot {
     let records = iterator.read(&mut || {}).unwrap_or_else(|error| panic!("{error}"));
     let mut snapshot =
-        snapshot_of(clock::boottime_ns(), clock::boottime_ns(), &records).expect("good records");
+        snapshot_of(clock::boottime_ns(), clock::boottime_ns(), &records).expect("decode the records");
     let procfs = Procfs::default();
-    procfs.add_left_out(&mut snapshot, &mut || {}).expect("/proc can be read");
-    let ties = if by_iterators {
-        iterator.read_ties(&snapshot, &mut || {}).unwrap_or_else(|error| panic!("{error}"))
+    procfs.add_left_out(&mut snapshot, &mut || {}).expect("read /proc");
+    let from_kernel = if by_iterators {
+        iterator.read_holders(&snapshot, &mut || {}).unwrap_or_else(|error| panic!("{error}"))
     } else {
-        Ties::default()
+        KernelHolders::default()
     };
-    procfs.add_holders(&mut snapshot, ties, &mut || {});
+    procfs.add_holders(&mut snapshot, from_kernel, &mut || {});
     snapshot
 }
 
 fn iterators() -> TaskIterator {
-    TaskIterator::load_with_ties().unwrap_or_else(|error| panic!("{error}"))
+    TaskIterator::load_with_holders().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The holders that both ways can find: /proc is not asked for files of a thread that has its own.
+/// The holders that both ways can find. /proc is not read for threads with a separate file table.
 fn comparable(snapshot: &Snapshot, first_threads: &dyn Fn(HostPid) -> bool) -> BTreeMap<NsInum, Vec<Holder>> {
     let mut all: BTreeMap<NsInum, Vec<Holder>> = BTreeMap::new();
     for (inum, holder) in &snapshot.holders {
@@ -116,7 +116,7 @@ fn comparable(snapshot: &Snapshot, first_threads: &dyn Fn(HostPid) -> bool) -> B
     all
 }
 
-fn a_namespace_that_only_files_hold_is_described_as_by_proc() {
+fn a_namespace_held_only_by_files_is_described_as_from_proc() {
     let (actor, ns) = held_in_many_ways();
     let mut nested = still("still-held-within-another");
     let [outer, inner]: [u64; 2] = nested.hear("namespaces");
@@ -137,21 +137,21 @@ fn a_namespace_that_only_files_hold_is_described_as_by_proc() {
     let_go(actor);
 }
 
-fn the_iterators_and_proc_agree_on_what_holds_namespaces() {
+fn the_iterators_and_proc_find_the_same_holders() {
     let (actor, ns) = held_in_many_ways();
     let others = ["still-joined", "still-held-by-a-mount", "still-held-by-unshare", "still-shown-by-procs"];
     let others: Vec<Actor> = others.into_iter().map(still).collect();
     let mut iterators = iterators();
-    // A process whose first thread has ended is asked for the files of another one by both.
+    // For a process whose first thread has ended, both ways read the files of another thread.
     let has_first = |pid: HostPid| fs::read_link(format!("/proc/{pid}/root")).is_ok();
     let before = comparable(&observed(&mut iterators, false), &has_first);
     let found = comparable(&observed(&mut iterators, true), &has_first);
     let after = comparable(&observed(&mut iterators, false), &has_first);
     let mut compared = 0;
     for (inum, holders) in &before {
-        // Not where something has come or gone meanwhile: others use this machine.
+        // Skip namespaces whose holders changed meanwhile, because others use this machine.
         if after.get(inum) == Some(holders) {
-            assert_eq!(found.get(inum), Some(holders), "of {inum}");
+            assert_eq!(found.get(inum), Some(holders), "the holders of {inum}");
             compared += 1;
         }
     }
@@ -169,11 +169,11 @@ fn the_iterators_and_proc_agree_on_what_holds_namespaces() {
     let_go(actor);
 }
 
-fn without_the_iterators_of_holders_proc_is_read() {
+fn without_the_holder_iterators_holders_are_read_from_proc() {
     let (mut actor, ns) = held_in_many_ways();
     let going: Pid = actor.hear("children go there");
     let alone = TaskIterator::load().unwrap_or_else(|error| panic!("{error}"));
-    assert!(alone.ties().is_err(), "they were not asked for");
+    assert!(alone.holders_loaded().is_err(), "the holder iterators were not loaded");
     let ns = NsInum(ns as u32);
     let held = |snapshot: &Snapshot| -> Vec<Holder> {
         snapshot.holders.iter().filter(|(inum, _)| *inum == ns).map(|(_, holder)| holder.clone()).collect()
@@ -185,13 +185,17 @@ fn without_the_iterators_of_holders_proc_is_read() {
         .snapshot;
     assert_eq!(snapshot.source, SnapshotSource::Iterator);
     let found = held(&snapshot);
-    // What no thread has for itself: six files of eight, and where children go.
+    // /proc shows only what is not specific to a thread: six of the eight files, and pid_for_children.
     assert_eq!(found.len(), 7, "{found:?}");
     let goes =
         |holder: &Holder| matches!(holder, Holder::PidForChildren { pid, .. } if pid.0 == going as u32);
     assert!(found.iter().any(goes), "{found:?}");
     let refused = Observer::refusing(|_| Err(NoIterator::Refused("no such thing".to_owned())));
     let snapshot = { refused }.snapshot(true, &mut || {}).expect("a snapshot").snapshot;
-    assert_eq!((snapshot.source, held(&snapshot)), (SnapshotSource::Proc, found), "all from /proc");
+    assert_eq!(
+        (snapshot.source, held(&snapshot)),
+        (SnapshotSource::Proc, found),
+        "everything comes from /proc"
+    );
     let_go(actor);
 }

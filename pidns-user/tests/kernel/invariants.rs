@@ -1,4 +1,4 @@
-//! What must hold for every stream, whatever it shows.
+//! Rules that hold for every stream.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::{Test, test};
 
-const MOST_COMPLAINTS: usize = 20;
+const MAX_COMPLAINTS: usize = 20;
 
-/// The fields that the rules are about.
+/// The fields that the rules need.
 #[derive(Deserialize)]
 pub(crate) struct Glance<'a> {
     v: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Glance<'a> {
     #[serde(borrow)]
     time: Cow<'a, str>,
     pub(crate) process: Option<ProcessKey>,
-    /// Of a fork: who made it.
+    /// The parent of a fork.
     pub(crate) parent: Option<ProcessKey>,
     ns: Option<NamespaceKey>,
 }
@@ -40,7 +40,7 @@ struct NamespaceKey {
     born_boot_ns: Option<u64>,
 }
 
-/// Reads a stream line by line and collects what is wrong with it.
+/// Reads a stream line by line, and collects its faults.
 #[derive(Default)]
 pub(crate) struct Invariants {
     seq: u64,
@@ -48,12 +48,12 @@ pub(crate) struct Invariants {
     last: String,
     processes: HashMap<(i32, u64), Step>,
     namespaces: HashMap<(u64, u64), Step>,
-    /// Lines by event.
+    /// Number of lines by event.
     pub(crate) counts: BTreeMap<String, u64>,
     complaints: Vec<String>,
 }
 
-/// How far a life has come: its last step and the line that took it.
+/// The last step of a life, and the line that reported it.
 struct Step {
     rank: usize,
     seq: u64,
@@ -137,12 +137,12 @@ impl Invariants {
         self.complaints.push(complaint);
     }
 
-    /// The stream has ended: everything that was wrong, in its order.
+    /// Checks the end of the stream, and panics with all faults in their order.
     pub(crate) fn end(mut self) -> BTreeMap<String, u64> {
         if self.last != "stream.end" {
             self.complain(format!("the last line is {:?}, not stream.end", self.last));
         }
-        let shown: Vec<&str> = self.complaints.iter().map(String::as_str).take(MOST_COMPLAINTS).collect();
+        let shown: Vec<&str> = self.complaints.iter().map(String::as_str).take(MAX_COMPLAINTS).collect();
         assert!(
             shown.is_empty(),
             "{} rules of the stream broken:\n  {}",
@@ -153,7 +153,7 @@ impl Invariants {
     }
 }
 
-/// One life goes on; only exec may happen more than once.
+/// Checks the next step of a life. Only exec may happen repeatedly.
 fn step<K: std::hash::Hash + Eq + std::fmt::Debug>(
     lives: &mut HashMap<K, Step>,
     key: K,
@@ -181,7 +181,7 @@ fn is_utc_with_nanoseconds(time: &str) -> bool {
             .all(|(byte, want)| if *want == b'd' { byte.is_ascii_digit() } else { byte == *want })
 }
 
-/// An absent fact is an absent field: no null, no empty string, no `"exact": true`.
+/// Checks that absent facts are absent fields: no null, no empty string, no `"exact": true`.
 pub(crate) fn complain_about_absent_facts(event: &Value) -> Option<String> {
     fn empty(path: &str, value: &Value) -> Option<String> {
         match value {
@@ -190,7 +190,7 @@ pub(crate) fn complain_about_absent_facts(event: &Value) -> Option<String> {
             Value::Object(fields) => {
                 fields.iter().find_map(|(key, value)| empty(&format!("{path}/{key}"), value))
             }
-            // An argument may well be an empty string: then that is the fact.
+            // An argument may be an empty string, which is a fact.
             Value::Array(values) if !path.ends_with("/args") => {
                 values.iter().find_map(|value| empty(path, value))
             }
@@ -203,10 +203,10 @@ pub(crate) fn complain_about_absent_facts(event: &Value) -> Option<String> {
     empty("", event).map(|complaint| format!("{complaint}, an absent fact is an absent field: {event}"))
 }
 
-pub(crate) const TESTS: &[Test] = &[test!(a_stream_that_breaks_a_rule_is_noticed)];
+pub(crate) const TESTS: &[Test] = &[test!(a_stream_that_breaks_a_rule_is_reported)];
 
-/// The rules themselves, held against streams that keep and break them.
-fn a_stream_that_breaks_a_rule_is_noticed() {
+/// Tests the rules themselves with streams that keep and break them.
+fn a_stream_that_breaks_a_rule_is_reported() {
     let line = |seq: u64, boot_ns: u64, event: &str, rest: &str| {
         let time = "2026-01-31T12:34:56.123456789Z";
         format!(r#"{{"v":1,"event":"{event}","seq":{seq},"time":"{time}","boot_ns":{boot_ns}{rest}}}"#)
@@ -231,7 +231,7 @@ fn a_stream_that_breaks_a_rule_is_noticed() {
         line(8, 7, "namespace.teardown", home),
         line(9, 8, "stream.end", ""),
     ];
-    assert_eq!(complaints(&good), "", "a stream that keeps the rules");
+    assert_eq!(complaints(&good), "", "faults of a stream that keeps the rules");
     let bad = [
         ("follows", vec![start.clone(), line(3, 2, "process.fork", life)]),
         ("is before", vec![start.clone(), line(2, 0, "process.fork", life)]),
@@ -258,6 +258,6 @@ fn a_stream_that_breaks_a_rule_is_noticed() {
     ];
     for (expected, lines) in bad {
         let found = complaints(&lines);
-        assert!(found.contains(expected), "{expected:?} was expected of {lines:#?}, found {found:?}");
+        assert!(found.contains(expected), "expected {expected:?} for {lines:#?}, found {found:?}");
     }
 }

@@ -1,37 +1,37 @@
-//! setns: where the children of a process will be born.
+//! setns: it selects the namespace for a process's children.
 
 use serde_json::Value;
 
+use crate::actor_handle::Actor;
 use crate::facts::{Refused, Who};
 use crate::seen::{
     about, expect, expect_absent, expect_not, expect_order, expect_process, expect_within, get, in_ns,
     made_by,
 };
-use crate::stage::Actor;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_namespace_file_joins_a_descendant),
-    test!(a_namespace_file_of_any_type_joins_a_descendant),
+    test!(a_namespace_file_without_a_type_joins_a_descendant),
     test!(a_pidfd_joins_a_descendant, needs probes::pidfd),
-    test!(without_syscall_hooks_a_join_is_seen_at_the_fork_and_marked),
-    test!(each_join_has_the_previous_namespace_for_children),
+    test!(without_syscall_hooks_a_join_is_seen_at_the_fork_as_inexact),
+    test!(each_join_names_the_previous_namespace_for_children),
     test!(an_ancestor_cannot_be_joined_from_inside),
     test!(a_sibling_cannot_be_joined),
     test!(a_join_without_privilege_is_refused),
     test!(the_owner_of_a_namespace_lacks_a_capability_in_its_own_user_namespace, needs probes::user_namespaces),
-    test!(an_unshare_after_a_join_is_not_a_second_one),
-    test!(other_types_of_namespace_are_no_joins),
-    test!(a_file_of_another_type_is_a_refused_join_for_that_reason),
-    test!(a_refused_pidfd_names_the_namespace_if_it_can_be_known, needs probes::pidfd),
+    test!(an_unshare_after_a_join_is_refused),
+    test!(joins_of_other_namespace_types_are_not_reported),
+    test!(a_file_of_another_type_is_refused_for_its_type),
+    test!(a_refused_pidfd_names_the_namespace_if_it_is_known, needs probes::pidfd),
 ];
 
 fn a_namespace_file_joins_a_descendant() {
     joins_a_descendant("join-by-fd");
 }
 
-fn a_namespace_file_of_any_type_joins_a_descendant() {
+fn a_namespace_file_without_a_type_joins_a_descendant() {
     joins_a_descendant("join-by-fd-any-type");
 }
 
@@ -42,7 +42,11 @@ fn a_pidfd_joins_a_descendant() {
 fn joins_a_descendant(situation: &str) {
     let (report, seen) = watch(situation, &[]);
     let (init, joiner, child) = (report.who("init"), report.who("joiner"), report.who("child"));
-    assert_eq!((child.ns, child.pids[1], child.ppid), (init.ns, 2, joiner.pid), "the child was born inside");
+    assert_eq!(
+        (child.ns, child.pids[1], child.ppid),
+        (init.ns, 2, joiner.pid),
+        "the child must be born inside"
+    );
 
     let join = seen.one("namespace.join", about(joiner.pid));
     expect(join, "/ns/inum", init.ns);
@@ -59,7 +63,7 @@ fn joins_a_descendant(situation: &str) {
     seen.none("namespace.join_failed", about(joiner.pid));
 }
 
-fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_marked() {
+fn without_syscall_hooks_a_join_is_seen_at_the_fork_as_inexact() {
     let tracer = Tracer::start(&["-e", "all", "--hooks", "tracepoint", "--no-syscall-hooks"]);
     let report = Actor::start("join-by-fd", &[]).finish();
     let seen = tracer.stop_after(&report);
@@ -71,11 +75,11 @@ fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_marked() {
     expect_order(&[join, seen.of("process.fork", &child)]);
 }
 
-fn each_join_has_the_previous_namespace_for_children() {
+fn each_join_names_the_previous_namespace_for_children() {
     let (report, seen) = watch("join-one-after-the-other", &[]);
     let (first, second, joiner) = (report.who("first").ns, report.who("second").ns, report.who("joiner"));
     let child: Who = report.the("child");
-    assert_eq!(child.ns, joiner.ns, "the last join went back home");
+    assert_eq!(child.ns, joiner.ns, "the last join must lead back to the own namespace");
 
     let joins = seen.all("namespace.join", about(joiner.pid));
     let way: Vec<(&Value, &Value)> = joins.iter().map(|join| (&join["from"], &join["ns"]["inum"])).collect();
@@ -115,29 +119,38 @@ fn the_owner_of_a_namespace_lacks_a_capability_in_its_own_user_namespace() {
     expect(failed, "/reason", "permission");
     expect(failed, "/capability", "CAP_SYS_ADMIN");
     expect(failed, "/user_ns", report.the::<u64>("own user namespace"));
-    assert_ne!(failed["user_ns"], failed["ns"]["user_ns"], "it may do all in the namespace that it owns");
+    assert_ne!(
+        failed["user_ns"], failed["ns"]["user_ns"],
+        "it has all capabilities in its own user namespace"
+    );
 }
 
-fn an_unshare_after_a_join_is_not_a_second_one() {
+fn an_unshare_after_a_join_is_refused() {
     let (report, seen) = watch("join-and-unshare", &[]);
     let failed = seen.one("namespace.create_failed", made_by(report.refused("unshare", "EINVAL").who.pid));
     expect(failed, "/reason", "children_elsewhere");
 }
 
-/// The join was refused; the namespace it was about may stay unknown, but may not be wrong.
-fn refused(report: &crate::stage::Report, seen: &crate::seen::Seen, errno: &str, reason: &str, target: u64) {
+/// Checks that the join was refused. The event may omit the target namespace, but must not name a wrong one.
+fn refused(
+    report: &crate::actor_handle::Report,
+    seen: &crate::seen::Seen,
+    errno: &str,
+    reason: &str,
+    target: u64,
+) {
     let refused = report.refused("setns", errno);
     let failed = seen.one("namespace.join_failed", about(refused.who.pid));
     expect(failed, "/errno", errno);
     expect(failed, "/reason", reason);
     expect_process(failed, "/process", &refused.who);
     if let Some(ns) = failed.get("ns") {
-        assert_eq!(ns["inum"], target, "the namespace that was not joined: {failed}");
+        assert_eq!(ns["inum"], target, "expected the target namespace: {failed}");
     }
     seen.none("namespace.join", about(refused.who.pid));
 }
 
-fn other_types_of_namespace_are_no_joins() {
+fn joins_of_other_namespace_types_are_not_reported() {
     let (report, seen) = watch("join-other-types", &[]);
     let joiner = report.who("joiner");
     report.refused("setns", "EINVAL");
@@ -145,14 +158,16 @@ fn other_types_of_namespace_are_no_joins() {
     seen.none("namespace.join_failed", about(joiner.pid));
 }
 
-fn a_file_of_another_type_is_a_refused_join_for_that_reason() {
+fn a_file_of_another_type_is_refused_for_its_type() {
     let (report, seen) = watch("join-wrong-type", &[]);
     for fact in ["another file", "another type", "no namespace"] {
         assert_eq!(report.the::<Refused>(fact).errno, "EINVAL", "{fact}");
     }
     let who = report.the::<Refused>("another file").who;
     let failed = seen.all("namespace.join_failed", about(who.pid));
-    let [other_file, other_type, no_namespace] = failed[..] else { panic!("three refusals: {failed:#?}") };
+    let [other_file, other_type, no_namespace] = failed[..] else {
+        panic!("expected three refusals: {failed:#?}")
+    };
     expect(other_file, "/reason", "wrong_type");
     expect_absent(other_file, "/ns");
     expect(other_type, "/reason", "wrong_type");
@@ -165,8 +180,8 @@ fn a_file_of_another_type_is_a_refused_join_for_that_reason() {
     }
 }
 
-/// A pidfd names a process: which of its namespaces was meant, and which that is, only a function inside knows.
-fn a_refused_pidfd_names_the_namespace_if_it_can_be_known() {
+/// A pidfd names a process. Only a hook on an inner function knows which of its namespaces was meant, and its number.
+fn a_refused_pidfd_names_the_namespace_if_it_is_known() {
     let (report, seen) = watch("join-a-sibling-by-pidfd", &[]);
     let refused = report.refused("setns", "EINVAL");
     let failed = seen.one("namespace.join_failed", about(refused.who.pid));

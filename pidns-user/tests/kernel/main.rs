@@ -1,14 +1,16 @@
-//! The real program against the running kernel.
+//! Tests the real program on the running kernel.
 //!
-//! One binary with two faces: the test runner, and (`actor NAME`) the process that makes a situation with real system
-//! calls. Tests run one after the other and as root. `PIDNS_TRACE_BIN` names the program under test (else the one that
-//! cargo built), `PIDNS_TEST_HOOKS` is the `--hooks` that it is given, `PIDNS_TEST_PATIENCE` multiplies every time
-//! limit, `PIDNS_TEST_LIVES` is the size of the big storm, `PIDNS_TEST_CHURN` how many namespaces come and
-//! go.
+//! One binary has two roles: the test runner, and the process that creates a situation with real system calls (`actor
+//! NAME`). Tests run one after the other and as root. `PIDNS_TRACE_BIN` names the program under test (by default the
+//! one that cargo built). `PIDNS_TEST_HOOKS` is its `--hooks`. `PIDNS_TEST_PATIENCE` multiplies every time limit.
+//! `PIDNS_TEST_LIVES` is the number of processes in the big storms, `PIDNS_TEST_CHURN` the number of short-lived
+//! namespaces. `PIDNS_TEST_BUSY` runs a part of the tests beside containers and a storm.
 
 mod actor;
+mod actor_handle;
 mod again;
 mod agent;
+mod busy;
 mod cgroups;
 mod chosen;
 mod cli;
@@ -33,6 +35,7 @@ mod processes;
 #[path = "../program/mod.rs"]
 mod program;
 mod recordings;
+mod relations;
 mod release;
 mod sandbox;
 #[path = "../schemas/mod.rs"]
@@ -41,13 +44,11 @@ mod scrape;
 mod seen;
 mod settings;
 mod signals;
-mod stage;
 mod states;
 mod storm;
 mod sys;
 mod teardown;
 mod threadless;
-mod ties;
 mod tracer;
 mod uring;
 mod watch;
@@ -56,14 +57,14 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::probes::Outcome;
 
-/// One test: a sentence, what it needs of the kernel, and its body.
+/// One test: its name, which is a sentence, the kernel features that it needs, and its function.
 pub(crate) struct Test {
     name: &'static str,
     needs: fn() -> Outcome,
     body: fn(),
 }
 
-/// `test!(a_sentence)`, or `test!(a_sentence, needs a_probe)` where not every kernel can do it.
+/// `test!(a_sentence)`, or `test!(a_sentence, needs a_probe)` if some kernels lack a feature.
 macro_rules! test {
     ($body:ident) => {
         test!($body, needs crate::probes::nothing)
@@ -80,10 +81,10 @@ fn main() {
         std::process::exit(actor::main(&args[2..]));
     }
     let mut arguments = Arguments::from_args();
-    // Every test watches the whole machine: a second one would be in its way.
+    // Every test traces the whole machine, so a second one would disturb it.
     arguments.test_threads = Some(1);
     if !arguments.list && sys::geteuid() != 0 {
-        eprintln!("the kernel tests make PID namespaces and load eBPF programs: run them as root");
+        eprintln!("the kernel tests create PID namespaces and load eBPF programs: run them as root");
         std::process::exit(101);
     }
     let files = [
@@ -102,9 +103,11 @@ fn main() {
         ("explain", explain::TESTS),
         ("forest", forest::TESTS),
         ("states", states::TESTS),
-        ("ties", ties::TESTS),
+        ("relations", relations::TESTS),
         ("hanging", hanging::TESTS),
         ("findings", findings::TESTS),
+        ("findings::in_the_agent", findings::in_the_agent::TESTS),
+        ("findings::limits", findings::limits::TESTS),
         ("holders", holders::TESTS),
         ("threadless", threadless::TESTS),
         ("watch", watch::TESTS),
@@ -117,8 +120,16 @@ fn main() {
         ("sandbox", sandbox::TESTS),
         ("agent", agent::TESTS),
     ];
-    let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    for name in busy::FILES {
+        assert!(files.iter().any(|(file, _)| file == name), "busy::FILES: no tests have the name {name}");
+    }
+    let is_busy = busy::is_wanted();
+    let files = files.iter().filter(|(file, _)| !is_busy || busy::has_tests(file));
+    let trials = files.flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();
+    let busy = (is_busy && !arguments.list).then(busy::BusyMachine::start);
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(busy);
+    conclusion.exit();
 }
 
 fn trial(file: &str, test: &Test) -> Trial {
@@ -127,7 +138,7 @@ fn trial(file: &str, test: &Test) -> Trial {
         Outcome::Run => {
             let body = test.body;
             Trial::test(name.clone(), move || {
-                again::play(&name, body);
+                again::run(&name, body);
                 Ok(())
             })
         }

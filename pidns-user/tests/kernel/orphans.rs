@@ -1,4 +1,4 @@
-//! The parents of orphans in a recording, against the parents that /proc shows.
+//! Compares the parents of orphans in a recording with the parents in /proc.
 
 use pidns_user::{
     event::Body,
@@ -8,19 +8,20 @@ use pidns_user::{
 };
 use serde_json::Value;
 
+use crate::actor_handle::Actor;
 use crate::facts::Who;
 use crate::recordings::{Recorder, expect_the_same, run_on};
-use crate::stage::Actor;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(orphans_have_the_parents_that_proc_shows),
-    test!(a_subreaper_is_found_out_when_its_orphan_is_named),
-    test!(a_zombie_of_a_recording_has_an_age),
+    test!(a_subreaper_is_recognised_when_its_orphan_is_named),
+    test!(a_zombie_in_a_recording_has_an_age),
 ];
 
-/// Plays the situation, records it, and follows the recording. The model must name the process that takes an orphan when its parent has
-/// exited, as far as that is certain then; and once the orphan is named, what /proc shows.
+/// Runs the situation, records it, and replays the recording into the model. When the parent of an orphan has exited,
+/// the model must name the next parent as far as it is certain. Once an event names the orphan, the model must match
+/// /proc.
 fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
     let mut actor = Actor::start(situation, &[]);
     let _: bool = actor.hear("ready");
@@ -35,10 +36,10 @@ fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
     let between: Who = actor.hear("between");
     let init_pid = init.pid as u32;
 
-    // The kernel does as the test thinks.
+    // The kernel must behave as the test expects.
     let expected = [init_pid, far(&init, &between), init_pid];
     let found: Vec<u32> = orphans.iter().map(|orphan| orphan.ppid as u32).collect();
-    assert_eq!(found, expected, "/proc for {families:?}");
+    assert_eq!(found, expected, "the parents of {families:?} in /proc");
 
     let right_after = [
         Reaper::Parent(HostPid(init_pid)),
@@ -48,21 +49,21 @@ fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
     let mut world = World::default();
     let mut exits = 0;
     let parents: Vec<Who> = families.iter().map(|family| actor.hear(&format!("{family}-parent"))).collect();
-    for event in Recording::open(&file).expect("the recording is there") {
-        let event = event.expect("the recording is whole");
+    for event in Recording::open(&file).expect("open the recording") {
+        let event = event.expect("read the recording");
         world.apply(&event);
         let Body::ProcessExit { process, .. } = &event.body else { continue };
         let Some(family) = parents.iter().position(|parent| HostPid(parent.pid as u32) == process.pid) else {
             continue;
         };
         exits += 1;
-        let orphan = world.process(HostPid(orphans[family].pid as u32)).expect("it exists");
+        let orphan = world.process(HostPid(orphans[family].pid as u32)).expect("the orphan exists");
         assert!(orphan.orphaned, "{orphan:?}");
         assert_eq!(world.reaper(orphan), right_after[family], "{}: {orphan:?}", families[family]);
     }
-    assert_eq!(exits, families.len(), "each parent's exit is in the recording");
+    assert_eq!(exits, families.len(), "the recording must have each parent's exit");
     for (orphan, parent) in orphans.iter().zip(expected) {
-        let known = world.process(HostPid(orphan.pid as u32)).expect("it still exists");
+        let known = world.process(HostPid(orphan.pid as u32)).expect("the orphan still exists");
         assert_eq!(world.reaper(known), Reaper::Parent(HostPid(parent)), "{known:?}");
     }
     expect_the_same(&file, init.ns);
@@ -74,11 +75,11 @@ fn orphans_have_the_parents_that_proc_shows() {
     expect_parents("orphans", |init, _| init.pid as u32);
 }
 
-fn a_subreaper_is_found_out_when_its_orphan_is_named() {
+fn a_subreaper_is_recognised_when_its_orphan_is_named() {
     expect_parents("orphans-of-a-subreaper", |_, between| between.pid as u32);
 }
 
-fn a_zombie_of_a_recording_has_an_age() {
+fn a_zombie_in_a_recording_has_an_age() {
     let recorder = Recorder::start("it.ndjson", &[]);
     let mut actor = Actor::start("zombie-until-go", &[]);
     let _: u32 = actor.hear("zombie");
@@ -90,12 +91,12 @@ fn a_zombie_of_a_recording_has_an_age() {
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .find(|event: &Value| event["process"]["pid"] == child.pid)
-        .expect("its exit was recorded");
+        .expect("the recording has its exit");
     let (code, document, stderr) = run_on(&file, &["ps", &child.ns.to_string(), "-o", "json"]);
     assert_eq!(code, Some(0), "{stderr}");
     let document: Value = serde_json::from_str(&document).expect("JSON");
     let processes = document["processes"].as_array().expect("processes");
-    let zombie = processes.iter().find(|process| process["pid"] == child.pid).expect("it is there");
+    let zombie = processes.iter().find(|process| process["pid"] == child.pid).expect("find the zombie");
     assert_eq!(zombie["zombie_since_boot_ns"], exit["boot_ns"], "{zombie}");
     assert!(exit["boot_ns"].is_u64(), "{exit}");
     let (code, table, stderr) = run_on(&file, &["ps", &child.ns.to_string()]);

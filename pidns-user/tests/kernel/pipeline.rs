@@ -21,9 +21,9 @@ use pidns_user::source::live::Live;
 use pidns_user::source::observer::Observer;
 use pidns_user::source::snapshots;
 
+use crate::actor_handle::{Actor, patience};
 use crate::facts::Who;
 use crate::settings::{SECONDS_FOR_A_STORM, hooks, lives};
-use crate::stage::{Actor, patience};
 use crate::{Test, again, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[test!(namespace_mode_survives_a_storm_and_sends_no_process_records)];
@@ -75,8 +75,8 @@ fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
     let settings =
         Settings { event_mask, level_mask, namespaces, pids, hooks: hooks(), ..Settings::everything() };
     let mut observer = Observer::before_a_stream();
-    observer.snapshot(false, &mut || {}).expect("a snapshot");
-    let (loaded, reader, waker) = load::load(&settings).expect("the kernel side loads");
+    observer.snapshot(false, &mut || {}).expect("take a snapshot");
+    let (loaded, reader, waker) = load::load(&settings).expect("load the eBPF object");
     let start = Body::StreamStart {
         version: "test".into(),
         host: None,
@@ -92,7 +92,7 @@ fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
     let stopped = Arc::clone(&stop);
     let stream = thread::spawn(move || -> (Report, Seen, Option<World>) {
         let mut seen = Seen::default();
-        let resync = Resync::new(snapshots::beside(observer), None, follow.refresh());
+        let resync = Resync::new(snapshots::start(observer), None, follow.refresh());
         let pipeline = Pipeline::new(source, follow, ContainerSource::Unknown).with_snapshots(resync);
         let (report, _, world) = pipeline.run(&mut [&mut publisher, &mut seen], &stopped);
         (report, seen, world)
@@ -130,7 +130,7 @@ fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
         let states =
             published.namespaces.iter().filter(|state| staying.contains(&state.namespace.inum.0.into()));
         for state in states {
-            assert!(state.init.is_some(), "PID 1 of {} is known", state.namespace.inum);
+            assert!(state.init.is_some(), "PID 1 of {} must be known", state.namespace.inum);
         }
     }
     let as_of = published.borrow().processes_as_of_boot_ns;
@@ -140,7 +140,7 @@ fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
     let everyone: Vec<Who> = [report.all("staying"), report.all("leaving")].concat();
     wait_for("the end of the others", &|| alive_within(&staying) == 0);
     stop.store(true, Ordering::Release);
-    waker.wake().expect("the stream waits");
+    waker.wake().expect("wake the stream");
     let (report, seen, world) = stream.join().expect("the stream does not panic");
 
     assert!(report.error.is_none() && report.failures.is_empty(), "{report:?}");
@@ -149,11 +149,11 @@ fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
         // These kernels can skip hooks. If the test needed a skipped event, it is run again.
         lost.remove("hook");
     }
-    assert_eq!(lost, BTreeMap::new(), "nothing is lost");
+    assert_eq!(lost, BTreeMap::new(), "nothing may be lost");
     let Some(Body::StreamEnd { kernel, .. }) = &seen.end else { panic!("no stream.end") };
     let of_processes: Vec<_> = kernel.keys().filter(|name| name.starts_with("process.")).collect();
-    assert!(of_processes.is_empty() && seen.processes == 0, "no record of a process crossed: {kernel:?}");
-    assert!(seen.snapshots >= 1, "snapshots follow the first one");
+    assert!(of_processes.is_empty() && seen.processes == 0, "process records reached user space: {kernel:?}");
+    assert!(seen.snapshots >= 1, "snapshots must follow the first one");
     let count = |event: &str, wanted: (u64, Option<u64>)| {
         seen.events.get(event).map_or(0, |all| all.iter().filter(|one| **one == wanted).count())
     };
@@ -173,6 +173,6 @@ fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
         assert_eq!(inconsistencies.destructions_unseen, 0, "{inconsistencies:?}");
     }
     let left = everyone.iter().filter(|who| world.namespace(NsInum(who.ns as u32)).is_some());
-    // Another namespace of this machine may have got a number since.
+    // Another namespace of this machine may have got one of the numbers meanwhile.
     assert!(left.count() <= 1, "at most one inode number of the storm is in use again");
 }

@@ -1,4 +1,5 @@
-//! What a kernel cannot do, no test can ask of it: found out by trying, and printed when a test is skipped.
+//! Probes for features that some kernels lack. A probe tries the feature. If it is missing, the test is skipped with
+//! the printed reason.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -13,33 +14,33 @@ pub(crate) enum Outcome {
     Skip(String),
 }
 
-/// For what every kernel since 5.10 can do.
+/// For features that every kernel since 5.10 has.
 pub(crate) fn nothing() -> Outcome {
     Outcome::Run
 }
 
-/// The count limit is set in a user namespace of the test's own.
+/// The test sets the count limit in a separate user namespace.
 pub(crate) fn user_namespaces() -> Outcome {
     match fs::read_to_string("/proc/sys/user/max_user_namespaces") {
-        Ok(limit) if limit.trim() != "0" => plays("too-many", "user namespaces are refused here"),
+        Ok(limit) if limit.trim() != "0" => runs("too-many", "user namespaces are refused here"),
         Ok(_) => Outcome::Skip("user.max_user_namespaces is 0".into()),
         Err(error) => Outcome::Skip(format!("/proc/sys/user/max_user_namespaces: {error}")),
     }
 }
 
-/// clone3 with set_tid: absent where seccomp hides clone3 or the kernel lacks it.
+/// clone3 with set_tid. It is missing if seccomp hides clone3, or if the kernel lacks it.
 pub(crate) fn set_tid() -> Outcome {
-    plays("restore", "clone3 does not take set_tid here")
+    runs("restore", "clone3 does not take set_tid here")
 }
 
-/// setns with a pidfd, since 5.8.
+/// setns with a pidfd (since 5.8).
 pub(crate) fn pidfd() -> Outcome {
-    plays("join-by-pidfd", "setns does not take a pidfd here")
+    runs("join-by-pidfd", "setns does not take a pidfd here")
 }
 
-/// Whether an actor can make its situation at all, without a stream.
-fn plays(situation: &str, otherwise: &str) -> Outcome {
-    let this = std::env::current_exe().expect("/proc/self/exe can be read");
+/// Whether an actor can create its situation, without a stream.
+fn runs(situation: &str, otherwise: &str) -> Outcome {
+    let this = std::env::current_exe().expect("find this program");
     let quiet = Command::new(this)
         .args(["actor", situation])
         .stdin(Stdio::null())
@@ -53,9 +54,10 @@ fn plays(situation: &str, otherwise: &str) -> Outcome {
     }
 }
 
-/// io_uring whose workers are threads of the process that they work for, since 5.12; or it is off (kernel.io_uring_disabled).
+/// io_uring whose workers are threads of the process that they work for (since 5.12). It may be off
+/// (kernel.io_uring_disabled).
 pub(crate) fn io_uring_workers() -> Outcome {
-    plays("worker-of-a-ring", "io_uring has no workers that are threads of their process here")
+    runs("worker-of-a-ring", "io_uring has no workers that are threads of their process here")
 }
 
 pub(crate) fn pids_cgroup() -> Outcome {
@@ -71,7 +73,7 @@ pub(crate) fn counting_cgroups() -> Outcome {
         .map_or_else(|| Outcome::Skip("no pids controller in /sys/fs/cgroup".into()), |_| Outcome::Run)
 }
 
-/// File systems of programs (CONFIG_FUSE_FS), where that is no module that is not there.
+/// FUSE (CONFIG_FUSE_FS). It may be a module that is missing.
 pub(crate) fn fuse() -> Outcome {
     match fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         Ok(_) => Outcome::Run,
@@ -79,7 +81,7 @@ pub(crate) fn fuse() -> Outcome {
     }
 }
 
-/// Filters of system calls (CONFIG_SECCOMP_FILTER).
+/// System call filters (CONFIG_SECCOMP_FILTER).
 pub(crate) fn seccomp() -> Outcome {
     match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
         Ok(actions) if actions.contains("errno") => Outcome::Run,
@@ -90,10 +92,10 @@ pub(crate) fn seccomp() -> Outcome {
     }
 }
 
-/// Landlock, which came with 5.13, and may be off.
+/// Landlock (since 5.13). It may be off.
 pub(crate) fn landlock() -> Outcome {
     const VERSION: u32 = 1;
-    // SAFETY: with this flag the call takes no structure; it answers with a number, or fails.
+    // SAFETY: with this flag the call takes no structure. It returns a number, or fails.
     let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) };
     if abi > 0 {
         Outcome::Run
@@ -102,7 +104,7 @@ pub(crate) fn landlock() -> Outcome {
     }
 }
 
-/// Before 6.14 a namespace has no pid_max of its own: writing it would change the whole machine's.
+/// Before 6.14 a namespace has no pid_max of its own. Writing it would change the whole machine's.
 pub(crate) fn own_pid_max() -> Outcome {
     let bytes = fs::read(btf::PATH).expect("this kernel's BTF");
     match btf::Btf::parse(&bytes).expect("this kernel's BTF").field("pid_namespace", "pid_max") {
@@ -111,15 +113,14 @@ pub(crate) fn own_pid_max() -> Outcome {
     }
 }
 
-/// Programs at functions, which some kernels refuse; or the run is to do without.
+/// Function hooks. Some kernels refuse them, and a test run may exclude them.
 pub(crate) fn function_hooks() -> Outcome {
     use std::sync::OnceLock;
     static REFUSED: OnceLock<Option<String>> = OnceLock::new();
     let refused = REFUSED.get_or_init(|| {
         let output = crate::tracer::command(&["check", "-o", "json"]).stdout(Stdio::piped()).output();
-        let report: serde_json::Value =
-            serde_json::from_slice(&output.expect("the program can be run").stdout)
-                .expect("check prints JSON");
+        let report: serde_json::Value = serde_json::from_slice(&output.expect("run the program").stdout)
+            .expect("parse the output of check");
         let lines = report["lines"].as_array().expect("check has lines");
         let line = lines.iter().find(|line| line["what"] == "copy_pid_ns").expect("check names every hook");
         let detail = line["detail"].as_str().expect("a detail");
@@ -138,7 +139,7 @@ pub(crate) fn unified_cgroup() -> Outcome {
     unified_cgroups().map_or_else(none, |_| Outcome::Run)
 }
 
-/// Whether tracepoints leave other tasks on their CPU (7.0 and later), so that the kernel can leave programs out.
+/// Whether tracepoints allow preemption (7.0 and later), so that the kernel can skip programs.
 pub(crate) fn tracepoints_are_preemptible() -> bool {
     let bytes = fs::read(btf::PATH).expect("this kernel's BTF");
     btf::Btf::parse(&bytes)

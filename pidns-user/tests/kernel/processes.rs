@@ -1,4 +1,4 @@
-//! Lives of processes in a namespace: fork, exec, exit, reap, and forks that fail.
+//! Tests the events of processes in a namespace: fork, exec, exit, reap, and failed forks.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::actor::STRANGE_NAME;
+use crate::actor_handle::{Actor, Report, patience};
 use crate::facts::{Ended, Who, Window};
 use crate::seen::{
     Seen, about, expect, expect_absent, expect_not, expect_order, expect_process, expect_process_renamed,
     get, made_by,
 };
-use crate::stage::{Actor, Report, patience};
 use crate::sys::Pid;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, cgroups, probes, test};
@@ -21,35 +21,35 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_life_is_fork_exec_exit_and_reap),
     test!(arguments_are_shown_as_they_were_given),
     test!(a_killed_process_shows_the_signal),
-    test!(a_process_that_another_kills_names_it),
+    test!(a_killed_process_names_its_killer),
     test!(a_process_that_faults_has_the_cause),
     test!(a_process_that_aborts_names_itself),
-    test!(a_process_that_dies_with_its_parent_names_that),
+    test!(a_process_that_dies_with_its_parent_names_the_parent),
     test!(a_process_that_ends_by_itself_has_no_cause),
     test!(a_process_killed_by_oom_has_the_cause, needs probes::memory_cgroup),
     test!(a_zombie_is_counted_from_its_exit_to_its_reaping),
-    test!(a_reap_alone_has_the_start_of_the_zombie),
-    test!(a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go),
+    test!(a_reap_without_other_events_has_the_age_of_the_zombie),
+    test!(the_reap_of_a_leader_with_its_last_thread_is_reported),
     test!(a_process_that_outlives_its_parent_is_an_orphan),
-    test!(a_fork_after_the_init_died_fails_for_a_dead_namespace),
-    test!(a_fork_into_a_joined_dead_namespace_fails_for_that),
-    test!(a_fork_over_the_limit_of_processes_names_the_limit),
+    test!(a_fork_after_the_inits_death_fails_with_namespace_dead),
+    test!(a_fork_into_a_joined_dead_namespace_fails_with_namespace_dead),
+    test!(a_fork_above_the_process_limit_names_the_limit),
     test!(a_fork_in_a_full_namespace_has_the_reason, needs probes::own_pid_max),
-    test!(a_fork_that_the_namespace_above_has_no_pid_for_names_that_one, needs probes::own_pid_max),
+    test!(a_fork_without_a_pid_in_the_parent_namespace_names_that_namespace, needs probes::own_pid_max),
     test!(a_fork_in_a_full_pids_cgroup_has_the_reason, needs probes::pids_cgroup),
-    test!(a_full_pids_cgroup_is_named_when_the_process_is_gone, needs probes::counting_cgroups),
-    test!(a_fork_that_a_fatal_signal_interrupts_is_no_refusal),
-    test!(what_a_seccomp_filter_refuses_is_no_lack_of_permission, needs probes::seccomp),
-    test!(a_filter_and_a_missing_capability_are_a_lack_of_permission, needs probes::seccomp),
-    test!(a_thread_while_children_go_elsewhere_is_refused_for_that),
+    test!(a_full_pids_cgroup_is_named_after_the_process_has_ended, needs probes::counting_cgroups),
+    test!(a_fork_interrupted_by_a_fatal_signal_is_not_a_refusal),
+    test!(a_refusal_by_a_seccomp_filter_is_not_a_lack_of_permission, needs probes::seccomp),
+    test!(a_filter_and_a_missing_capability_give_permission, needs probes::seccomp),
+    test!(a_thread_is_refused_while_children_go_elsewhere),
     test!(the_same_pid_twice_is_two_processes, needs probes::set_tid),
-    test!(a_strange_name_is_escaped_so_that_it_can_be_read_back),
-    test!(a_strange_name_cannot_steer_the_terminal),
-    test!(threads_are_counted_and_are_no_events),
+    test!(a_strange_name_is_escaped_reversibly),
+    test!(a_strange_name_cannot_control_the_terminal),
+    test!(threads_are_counted_without_events),
 ];
 
-/// Plays a situation with everything shown and waits until the process of `fact` is reaped too, which the kernel does
-/// some milliseconds after its parent has waited for it.
+/// Runs a situation with all events shown, and waits until the process in `fact` is reaped too. The kernel does that
+/// some milliseconds after the parent's wait.
 fn watch_to_the_reaping_of(fact: &str, situation: &str, args: &[&str]) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
     let report = Actor::start(situation, args).finish();
@@ -63,7 +63,7 @@ fn a_life_is_fork_exec_exit_and_reap() {
     let (init, child, after): (Who, Who, Who) =
         (report.who("init"), report.who("child"), report.who("after-exec"));
     assert_eq!(report.the::<Ended>("end").code, Some(3));
-    assert_eq!(child.pids, [child.pid, 2], "the first child of the init");
+    assert_eq!(child.pids, [child.pid, 2], "it must be the first child of the init");
 
     let fork = seen.of("process.fork", &child);
     expect_process(fork, "/process", &child);
@@ -74,16 +74,16 @@ fn a_life_is_fork_exec_exit_and_reap() {
     let exec = seen.of("process.exec", &child);
     expect_process(exec, "/process", &after);
     expect(exec, "/filename", report.the::<String>("program"));
-    assert_eq!(exec.get("args"), None, "arguments may hold secrets: only with --args: {exec}");
+    assert_eq!(exec.get("args"), None, "arguments may hold secrets, so they need --args: {exec}");
 
     let exit = seen.of("process.exit", &child);
     expect_process(exit, "/process", &after);
     expect(exit, "/exit", json!({ "code": 3 }));
     expect(exit, "/threads", 1);
     expect_not(exit, "/orphaned");
-    assert_eq!(exit.get("cascade"), None, "it was not killed: {exit}");
+    assert_eq!(exit.get("cascade"), None, "the process was not killed: {exit}");
     let (ran, start): (u64, u64) = (get(exit, "/ran_ns"), get(exit, "/process/start_boot_ns"));
-    assert!(ran > 0 && start + ran <= get(exit, "/boot_ns"), "ran_ns is within its life: {exit}");
+    assert!(ran > 0 && start + ran <= get(exit, "/boot_ns"), "ran_ns must be within its life: {exit}");
 
     let reap = seen.of("process.reap", &child);
     expect(reap, "/process/pids", child.pids.clone());
@@ -108,17 +108,17 @@ fn a_killed_process_shows_the_signal() {
     assert_eq!(report.the::<Ended>("end").signal, Some(libc::SIGTERM));
     let exit = seen.of("process.exit", &report.who("child"));
     expect(exit, "/exit", json!({ "signal": "SIGTERM" }));
-    assert_eq!(exit.get("cascade"), None, "no namespace took it down: {exit}");
+    assert_eq!(exit.get("cascade"), None, "no dying namespace killed it: {exit}");
 }
 
-/// How a member ends that is no PID 1; returns its exit, and who made it end so.
+/// Ends a member (not PID 1) in this way. Returns its exit event, the member and the init.
 fn ending(how: &str) -> (Value, Who, Who) {
     let (report, seen) = watch("ending", &[how]);
     let (child, init) = (report.who("child"), report.who("init"));
     (seen.of("process.exit", &child).clone(), child, init)
 }
 
-fn a_process_that_another_kills_names_it() {
+fn a_killed_process_names_its_killer() {
     for signal in ["SIGKILL", "SIGTERM", "SIGQUIT"] {
         let (exit, _, init) = ending(signal);
         expect(&exit, "/cause/kind", "signal");
@@ -139,12 +139,12 @@ fn a_process_that_aborts_names_itself() {
     expect_process(&exit, "/cause/sender", &child);
 }
 
-fn a_process_that_dies_with_its_parent_names_that() {
+fn a_process_that_dies_with_its_parent_names_the_parent() {
     let (exit, ..) = ending("parent ends");
     expect(&exit, "/cause/kind", "parent_death");
     expect(&exit, "/cause/signal", "SIGKILL");
     let parent: u64 = get(&exit, "/cause/parent/pid");
-    assert_ne!(exit["process"]["ppid"], parent, "it has another parent by then: {exit}");
+    assert_ne!(exit["process"]["ppid"], parent, "it must have another parent by then: {exit}");
 }
 
 fn a_process_that_ends_by_itself_has_no_cause() {
@@ -156,7 +156,7 @@ fn a_process_that_ends_by_itself_has_no_cause() {
 }
 
 fn a_process_killed_by_oom_has_the_cause() {
-    let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let group = cgroups::memory_cgroups().expect("the probe found the memory controller").make(16 << 20);
     let tracer = Tracer::start(&["-e", "all"]);
     let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
     let _: Ended = actor.hear("end");
@@ -165,7 +165,10 @@ fn a_process_killed_by_oom_has_the_cause() {
     let seen = tracer.stop_after(&report);
     let exit = seen.one("process.exit", |event| event["cause"]["kind"] == "oom");
     expect(exit, "/exit", json!({ "signal": "SIGKILL" }));
-    assert_eq!(exit["cause"]["victim"]["pid"], exit["process"]["pid"], "it was the one that was chosen");
+    assert_eq!(
+        exit["cause"]["victim"]["pid"], exit["process"]["pid"],
+        "the kernel must have chosen this process"
+    );
 }
 
 fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
@@ -177,22 +180,22 @@ fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
     let most = window.to - window.from + 200_000_000;
     assert!(
         (300_000_000..=most).contains(&zombie),
-        "it was one for 300 ms and at most for {most} ns: {reap}"
+        "it was a zombie for at least 300 ms and at most {most} ns: {reap}"
     );
 }
 
-fn a_reap_alone_has_the_start_of_the_zombie() {
+fn a_reap_without_other_events_has_the_age_of_the_zombie() {
     let tracer = Tracer::start(&["-e", "process.reap"]);
     let report = Actor::start("zombie", &["50"]).finish();
     let child = report.who("child");
     tracer.wait_for_process("process.reap", child.pid);
     let seen = tracer.stop();
     let zombie: u64 = get(seen.of("process.reap", &child), "/zombie_ns");
-    assert!(zombie >= 50_000_000, "it was one for 50 ms: {zombie} ns");
+    assert!(zombie >= 50_000_000, "it was a zombie for at least 50 ms: {zombie} ns");
     seen.none("process.exit", |_| true);
 }
 
-fn a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go() {
+fn the_reap_of_a_leader_with_its_last_thread_is_reported() {
     let (report, seen) = watch_to_the_reaping_of("child", "outlived-leader-unwaited", &[]);
     let reap = seen.of("process.reap", &report.who("child"));
     expect(reap, "/exact", false);
@@ -214,12 +217,12 @@ fn a_process_that_outlives_its_parent_is_an_orphan() {
     }
 }
 
-fn a_fork_after_the_init_died_fails_for_a_dead_namespace() {
+fn a_fork_after_the_inits_death_fails_with_namespace_dead() {
     let (report, seen) = watch("dead-namespace", &[]);
     expect_fork_refused(&report, &seen, "ENOMEM", "namespace_dead", report.who("init").ns);
 }
 
-fn a_fork_into_a_joined_dead_namespace_fails_for_that() {
+fn a_fork_into_a_joined_dead_namespace_fails_with_namespace_dead() {
     let (report, seen) = watch("join-dead-namespace", &[]);
     let ns = report.who("init").ns;
     expect_fork_refused(&report, &seen, "ENOMEM", "namespace_dead", ns);
@@ -227,7 +230,7 @@ fn a_fork_into_a_joined_dead_namespace_fails_for_that() {
     expect(join, "/ns/inum", ns);
 }
 
-fn a_fork_over_the_limit_of_processes_names_the_limit() {
+fn a_fork_above_the_process_limit_names_the_limit() {
     let (report, seen) = watch("too-many-processes", &[]);
     expect_fork_refused(&report, &seen, "EAGAIN", "nproc_limit", report.who("init").ns);
     let failed = seen.one("fork.failed", about(report.refused("clone", "EAGAIN").who.pid));
@@ -235,15 +238,15 @@ fn a_fork_over_the_limit_of_processes_names_the_limit() {
     expect(failed, "/limit", limit);
 }
 
-fn a_fork_that_a_fatal_signal_interrupts_is_no_refusal() {
+fn a_fork_interrupted_by_a_fatal_signal_is_not_a_refusal() {
     for place in ["host", "init"] {
         let (_, seen) = watch("killed-while-forking", &[place]);
         seen.none("fork.failed", |_| true);
     }
 }
 
-/// Of clone3, clone and unshare, which a filter refuses, by user; with function hooks none is seen, as the kernel's functions are not
-/// called.
+/// Checks the events if a seccomp filter refuses clone3, clone and unshare for this user. Function hooks report
+/// nothing, because the kernel's functions are not called.
 fn expect_filtered(user: &str, unshare_reason: &str) {
     let (report, seen) = watch("filtered", &[user]);
     let who = report.refused("clone3", "ENOSYS").who;
@@ -261,15 +264,15 @@ fn expect_filtered(user: &str, unshare_reason: &str) {
     expect_absent(failed, "/exact");
 }
 
-fn what_a_seccomp_filter_refuses_is_no_lack_of_permission() {
+fn a_refusal_by_a_seccomp_filter_is_not_a_lack_of_permission() {
     expect_filtered("root", "seccomp");
 }
 
-fn a_filter_and_a_missing_capability_are_a_lack_of_permission() {
+fn a_filter_and_a_missing_capability_give_permission() {
     expect_filtered("another user", "permission");
 }
 
-fn a_thread_while_children_go_elsewhere_is_refused_for_that() {
+fn a_thread_is_refused_while_children_go_elsewhere() {
     let (report, seen) = watch("thread-after-unshare", &[]);
     let who = report.refused("thread", "EINVAL").who;
     let failed = seen.one("fork.failed", about(who.pid));
@@ -277,13 +280,12 @@ fn a_thread_while_children_go_elsewhere_is_refused_for_that() {
     expect(failed, "/thread", true);
 }
 
-/// The one refused fork that this shell script ends with.
+/// Runs a shell script, and returns the one refused fork that it ends with.
 fn refused_in(script: &str) -> Value {
     let tracer = Tracer::start(&["-e", "fork.failed"]);
-    let mut shell =
-        Command::new("sh").args(["-c", script]).stderr(Stdio::null()).spawn().expect("sh is there");
+    let mut shell = Command::new("sh").args(["-c", script]).stderr(Stdio::null()).spawn().expect("start sh");
     let seen = tracer.wait_for("a refused fork", |event| event["event"] == "fork.failed");
-    let _ = shell.wait().expect("a child can be waited for");
+    let _ = shell.wait().expect("wait for sh");
     tracer.stop();
     seen
 }
@@ -301,7 +303,7 @@ fn a_fork_in_a_full_namespace_has_the_reason() {
     expect(&failed, "/limit/value", 301);
 }
 
-fn a_fork_that_the_namespace_above_has_no_pid_for_names_that_one() {
+fn a_fork_without_a_pid_in_the_parent_namespace_names_that_namespace() {
     let failed = refused_in(
         "exec unshare --pid --fork --mount-proc sh -c '
          echo 301 > /proc/sys/kernel/pid_max
@@ -316,11 +318,11 @@ fn a_fork_that_the_namespace_above_has_no_pid_for_names_that_one() {
 
 fn a_fork_in_a_full_pids_cgroup_has_the_reason() {
     let group = format!("{}/pidns-trace-test-{}", cgroups::PIDS_CGROUPS, std::process::id());
-    std::fs::create_dir(&group).expect("a cgroup");
-    std::fs::write(format!("{group}/pids.max"), "3").expect("its limit");
+    std::fs::create_dir(&group).expect("create the cgroup");
+    std::fs::write(format!("{group}/pids.max"), "3").expect("set the limit");
     let inner = format!("{group}/inner");
-    std::fs::create_dir(&inner).expect("a cgroup within");
-    let number = std::fs::metadata(&group).expect("its folder").ino();
+    std::fs::create_dir(&inner).expect("create the nested cgroup");
+    let number = std::fs::metadata(&group).expect("read the cgroup's directory").ino();
     let tracer = Tracer::start(&["-e", "fork.failed,namespace.create_failed"]);
     let mut actor = Actor::start("fills-cgroup", &[&inner]);
     let pid: Pid = actor.hear("refused");
@@ -339,36 +341,36 @@ fn a_fork_in_a_full_pids_cgroup_has_the_reason() {
         expect(&failed, "/limit/current", 3);
         expect(&failed, "/limit/cgroup_id", number);
         let path: String = get(&failed, "/limit/cgroup");
-        assert!(group.ends_with(&path), "the limit is on {group}, whose path this is: {failed}");
+        assert!(group.ends_with(&path), "the limit is on {group}, but the event has another path: {failed}");
     }
     let started = Instant::now();
     while std::fs::remove_dir(&inner).is_err() || std::fs::remove_dir(&group).is_err() {
-        assert!(started.elapsed() < patience(10), "the cgroup is empty again");
+        assert!(started.elapsed() < patience(10), "the cgroup did not become empty");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// A process that is stopped, until this is dropped.
+/// A stopped process. Continued on drop.
 struct Stopped(Pid);
 
 impl Stopped {
     fn stop(pid: Pid) -> Self {
-        crate::sys::kill(pid, libc::SIGSTOP).expect("a child may be stopped");
+        crate::sys::kill(pid, libc::SIGSTOP).expect("stop the process");
         Self(pid)
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        crate::sys::kill(self.0, libc::SIGCONT).expect("a child may go on");
+        crate::sys::kill(self.0, libc::SIGCONT).expect("continue the process");
     }
 }
 
-/// Where the record of the refusal is read when the process that was refused is gone.
-fn a_full_pids_cgroup_is_named_when_the_process_is_gone() {
-    let root = cgroups::pids_controller().expect("the probe found it");
+/// The refused process has ended before the record of the refusal is read.
+fn a_full_pids_cgroup_is_named_after_the_process_has_ended() {
+    let root = cgroups::pids_controller().expect("the probe found the pids controller");
     let group = cgroups::ScratchCgroup::make(&root);
-    std::fs::write(format!("{}/pids.max", group.path()), "3").expect("its limit");
+    std::fs::write(format!("{}/pids.max", group.path()), "3").expect("set the limit");
     let tracer = Tracer::start(&["-e", "fork.failed"]);
     let stopped = Stopped::stop(tracer.pid());
     let mut actor = Actor::start("fills-cgroup", &[group.path()]);
@@ -378,20 +380,20 @@ fn a_full_pids_cgroup_is_named_when_the_process_is_gone() {
     let started = Instant::now();
     let is_empty = || {
         let members = std::fs::read_to_string(format!("{}/cgroup.procs", group.path()));
-        members.expect("its members").is_empty()
+        members.expect("read the members").is_empty()
     };
     while !is_empty() {
-        assert!(started.elapsed() < patience(10), "its processes have ended");
+        assert!(started.elapsed() < patience(10), "its processes did not end");
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(stopped);
     let failed = tracer.wait_for_process("fork.failed", pid);
     tracer.stop();
     expect(&failed, "/reason", "pids_cgroup");
-    let number = std::fs::metadata(group.path()).expect("its folder").ino();
+    let number = std::fs::metadata(group.path()).expect("read the cgroup's directory").ino();
     expect(&failed, "/limit/cgroup_id", number);
     let path: String = get(&failed, "/limit/cgroup");
-    assert!(path.len() > 1 && group.path().ends_with(&path), "{} is what this is of: {failed}", group.path());
+    assert!(path.len() > 1 && group.path().ends_with(&path), "the limit is on {}: {failed}", group.path());
 }
 
 fn expect_fork_refused(report: &Report, seen: &Seen, errno: &str, reason: &str, ns: u64) {
@@ -409,20 +411,20 @@ fn the_same_pid_twice_is_two_processes() {
     assert_eq!((first.pid, &first.pids), (second.pid, &second.pids), "the kernel gave the chosen PIDs twice");
     let forks = seen.all("process.fork", about(first.pid));
     let exits = seen.all("process.exit", about(first.pid));
-    assert_eq!((forks.len(), exits.len()), (2, 2), "two lives: {forks:#?} {exits:#?}");
+    assert_eq!((forks.len(), exits.len()), (2, 2), "expected two lives: {forks:#?} {exits:#?}");
     expect_order(&[forks[0], exits[0], forks[1], exits[1]]);
     expect_process(forks[0], "/process", &first);
     expect_process(forks[1], "/process", &second);
     let start = |event: &Value| get::<u64>(event, "/process/start_boot_ns");
-    assert!(start(forks[0]) < start(forks[1]), "their starts distinguish them: {forks:#?}");
+    assert!(start(forks[0]) < start(forks[1]), "their starts must differ: {forks:#?}");
     assert_eq!(
         (start(forks[0]), start(forks[1])),
         (start(exits[0]), start(exits[1])),
-        "each exit is of its own life"
+        "each exit must belong to its own life"
     );
 }
 
-/// Reads an escaped name back: `\xHH` is a byte, `\\` a backslash, all else stands for itself.
+/// Decodes an escaped name: `\xHH` is a byte, `\\` a backslash, and any other character itself.
 fn unescape(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = name;
@@ -442,24 +444,24 @@ fn unescape(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn a_strange_name_is_escaped_so_that_it_can_be_read_back() {
+fn a_strange_name_is_escaped_reversibly() {
     let (report, seen) = watch("strange-name", &[]);
     let child = report.who("child");
     expect_process(seen.of("process.fork", &child), "/process", &child);
     let exit = seen.of("process.exit", &child);
     expect_process_renamed(exit, "/process", &child);
     let name: String = get(exit, "/process/comm");
-    assert_eq!(unescape(&name), STRANGE_NAME, "the name that the process gave itself, from {name:?}");
-    assert!(name.contains(r#"\xff\xfe"\\x"#), "bytes that are no UTF-8, a quote and a backslash: {name:?}");
+    assert_eq!(unescape(&name), STRANGE_NAME, "the original name, decoded from {name:?}");
+    assert!(name.contains(r#"\xff\xfe"\\x"#), "expected escaped bytes, a quote and a backslash: {name:?}");
 }
 
-fn a_strange_name_cannot_steer_the_terminal() {
+fn a_strange_name_cannot_control_the_terminal() {
     let tracer = Tracer::start_raw(&["--color", "never"]);
     tracer.wait_for_line("the header", 5, |line| line.contains("EVENT"));
     let report = Actor::start("strange-name", &[]).finish();
     let child: Pid = report.who("child").pid;
     let line = tracer.wait_for_line("the exit", 5, |line| line.contains("[31m"));
-    assert!(line.contains(&child.to_string()), "the line is about {child}: {line:?}");
+    assert!(line.contains(&child.to_string()), "the line must be about {child}: {line:?}");
     crate::sys::kill(tracer.pid(), libc::SIGINT).expect("the program runs until it is stopped");
     let (lines, stderr, status) = tracer.ended_raw();
     assert_eq!(status.code(), Some(0), "Ctrl-C is a normal end, stderr: {stderr}");
@@ -470,10 +472,10 @@ fn a_strange_name_cannot_steer_the_terminal() {
     }
 }
 
-fn threads_are_counted_and_are_no_events() {
+fn threads_are_counted_without_events() {
     let (report, seen) = watch("threads-in-namespace", &["3"]);
     let (process, tids): (Who, Vec<Pid>) = (report.who("process"), report.the("tids"));
-    assert_eq!(tids.len(), 3, "threads beside the first one");
+    assert_eq!(tids.len(), 3, "the number of threads without the first one");
     expect(seen.of("process.exit", &process), "/threads", 4);
     for name in ["process.fork", "process.exec", "process.exit", "process.reap"] {
         seen.none(name, |event| tids.iter().any(|tid| event["process"]["pid"] == *tid));

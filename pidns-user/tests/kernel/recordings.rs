@@ -1,4 +1,4 @@
-//! `record`, `replay` and `--from`: a file has what there was.
+//! Tests of `record`, `replay` and `--from`: a recording must contain everything that existed and happened.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,33 +11,33 @@ use std::time::{Duration, Instant};
 use pidns_user::{event::Body, model::World, source::recording::Recording};
 use serde_json::Value;
 
+use crate::actor_handle::{Actor, patience, run, wait_in_time};
 use crate::again;
 use crate::facts::Who;
-use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
 use crate::tracer::{command, program, world_readable_copy};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_recording_stands_alone),
-    test!(a_recording_lasts_as_long_as_it_was_made),
-    test!(a_recording_made_under_load_ends_in_what_is_there),
-    test!(another_snapshot_shows_what_a_loss_hid),
-    test!(a_recording_replayed_makes_the_model_that_the_recorder_had),
-    test!(namespaces_that_came_and_went_in_a_loss_are_not_mixed_up),
+    test!(a_recording_contains_earlier_processes),
+    test!(a_recording_covers_its_whole_duration),
+    test!(a_recording_made_under_load_ends_with_the_real_state),
+    test!(another_snapshot_repairs_a_loss),
+    test!(a_replay_rebuilds_the_recorders_model),
+    test!(short_lived_namespaces_in_a_loss_are_not_confused),
     test!(the_dead_are_found_in_a_recording),
     test!(a_damaged_recording_is_read_up_to_the_damage),
-    test!(a_file_that_exists_is_left_alone),
+    test!(an_existing_file_is_not_overwritten),
     test!(a_full_disk_is_an_error_that_names_the_file),
-    test!(a_recording_is_read_without_any_privilege),
+    test!(a_recording_is_read_without_privileges),
     test!(without_privilege_nothing_is_written),
-    test!(where_the_kernel_side_does_not_load_nothing_is_written),
+    test!(nothing_is_written_if_the_ebpf_object_does_not_load),
 ];
 
 const WORKERS: &str = "2";
 const SECONDS_FOR_A_STORM: u64 = 120;
 
-/// A recorder at work, that has taken its first snapshot.
+/// A running recorder that has taken its first snapshot.
 pub(crate) struct Recorder {
     process: Child,
     file: PathBuf,
@@ -46,13 +46,13 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn start(name: &str, args: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let file = directory.path().join(name);
         let path = file.to_str().expect("a temporary name is UTF-8");
         let mut process = command(&[&["record", path], args].concat());
-        let process = process.stderr(Stdio::null()).spawn().expect("the program can be run");
+        let process = process.stderr(Stdio::null()).spawn().expect("start the recorder");
         let recorder = Self { process, file, directory: Some(directory) };
-        // The first flush has the start and all that existed then.
+        // The first flush has the start of the stream and the first snapshot.
         let deadline = Instant::now() + patience(60);
         while fs::metadata(&recorder.file).map_or(0, |file| file.len()) == 0 {
             assert!(Instant::now() < deadline, "nothing was recorded");
@@ -62,12 +62,12 @@ impl Recorder {
     }
 
     pub(crate) fn stop(mut self) -> (tempfile::TempDir, PathBuf) {
-        sys::kill(self.process.id() as Pid, libc::SIGINT).expect("it runs until it is stopped");
+        sys::kill(self.process.id() as Pid, libc::SIGINT).expect("stop the recorder");
         let status = wait_in_time(&mut self.process, "pidns-trace record");
-        assert_eq!(status.code(), Some(0), "a recording ends well");
-        let recording = Recording::open(&self.file).expect("the recording is there");
+        assert_eq!(status.code(), Some(0), "a recording must exit with 0");
+        let recording = Recording::open(&self.file).expect("open the recording");
         recording.map_while(Result::ok).for_each(|event| again::hear_event(&event));
-        (self.directory.take().expect("it is there until the recorder stops"), self.file.clone())
+        (self.directory.take().expect("the recorder has a directory"), self.file.clone())
     }
 }
 
@@ -90,10 +90,10 @@ pub(crate) fn run_on(file: &Path, args: &[&str]) -> (Option<i32>, String, String
     (status.code(), stdout, stderr)
 }
 
-/// A process by its identity, and the fields that both a snapshot and a recording have.
+/// A process's identity, and the fields that snapshots and recordings share.
 pub(crate) type Fact = (Vec<u64>, u64, Option<u64>, bool);
 
-/// What `ps` shows of the members of this namespace, by PID at level 0.
+/// The members of this namespace in the output of `ps`, by PID on the host.
 #[track_caller]
 fn members(document: &str, ns: u64) -> BTreeMap<u64, Fact> {
     let document: Value =
@@ -121,7 +121,7 @@ pub(crate) fn expect_the_same(file: &Path, ns: u64) -> BTreeMap<u64, Fact> {
     live
 }
 
-/// Lets a storm that has given its lives end.
+/// Ends a storm that has finished its lives.
 fn end_storm(mut storm: Actor) {
     storm.go();
     let _: Who = storm.hear("straggler");
@@ -129,14 +129,14 @@ fn end_storm(mut storm: Actor) {
     storm.finish();
 }
 
-/// Its end has the time of the end, however quiet the machine was before.
-fn a_recording_lasts_as_long_as_it_was_made() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+/// The end of a recording has the time of the end, even if the machine was quiet before.
+fn a_recording_covers_its_whole_duration() {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let file = directory.path().join("quiet.json");
     let path = file.to_str().expect("a temporary name is UTF-8");
     let (status, _, stderr) = run(&mut command(&["record", path, "--duration", "1s"]));
     assert!(status.success(), "{stderr}");
-    let text = fs::read_to_string(&file).expect("a recording");
+    let text = fs::read_to_string(&file).expect("read the recording");
     let boot_ns = |line: Option<&str>| {
         let event: Value = serde_json::from_str(line.expect("a line")).expect("JSON");
         event["boot_ns"].as_u64().expect("a time")
@@ -147,15 +147,15 @@ fn a_recording_lasts_as_long_as_it_was_made() {
     assert!(status.success(), "{stderr}");
 }
 
-/// It was there before the recording began: nothing of it is ever an event.
-fn a_recording_stands_alone() {
+/// Everything in this situation existed before the recording began, so no event mentions it.
+fn a_recording_contains_earlier_processes() {
     let mut actor = Actor::start("still-zombie", &[]);
     let _: bool = actor.hear("ready");
     let init: Who = actor.hear("init");
     let recorder = Recorder::start("it.ndjson", &[]);
     let (_directory, file) = recorder.stop();
     let found = expect_the_same(&file, init.ns);
-    assert_eq!(found.len(), 2, "the init and its zombie: {found:?}");
+    assert_eq!(found.len(), 2, "expected the init and its zombie: {found:?}");
     assert!(found.values().any(|(.., zombie)| *zombie), "{found:?}");
     let (code, tree, stderr) = run_on(&file, &["tree", "--no-headers", &init.ns.to_string()]);
     assert_eq!(code, Some(0), "{stderr}");
@@ -164,7 +164,7 @@ fn a_recording_stands_alone() {
     actor.finish();
 }
 
-fn a_recording_made_under_load_ends_in_what_is_there() {
+fn a_recording_made_under_load_ends_with_the_real_state() {
     let mut storm = Actor::start("storm", &["3000", WORKERS]);
     let init: Who = storm.hear("init");
     let recorder = Recorder::start("it.ndjson.zst", &[]);
@@ -180,32 +180,32 @@ fn a_recording_made_under_load_ends_in_what_is_there() {
         run_on(&file, &["replay", "-o", "json", "-e", "process.exit", "-n", &init.ns.to_string()]);
     assert_eq!(code, Some(0), "{stderr}");
     let exits = exits.lines().filter(|line| line.contains(r#""event":"process.exit""#)).count();
-    assert!(exits >= 3000, "the storm's lives are shown, those of others are not: {exits}");
+    assert!(exits >= 3000, "the storm's exits must be shown: {exits}");
     end_storm(storm);
     actor.go();
     actor.finish();
 }
 
-fn another_snapshot_shows_what_a_loss_hid() {
+fn another_snapshot_repairs_a_loss() {
     let mut storm = Actor::start("storm", &["3000", WORKERS]);
     let init: Who = storm.hear("init");
     let recorder = Recorder::start("it.ndjson", &["--ring-size", "4K"]);
     let pid = recorder.process.id() as Pid;
-    sys::kill(pid, libc::SIGSTOP).expect("a child can be stopped");
+    sys::kill(pid, libc::SIGSTOP).expect("stop the recorder");
     storm.go();
     let mut actor = Actor::start("still-zombie", &[]);
     let _: bool = actor.hear("ready");
     let zombies: Who = actor.hear("init");
     let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
-    sys::kill(pid, libc::SIGCONT).expect("a child can be continued");
-    // The end would not wait longer than a second for that snapshot.
+    sys::kill(pid, libc::SIGCONT).expect("continue the recorder");
+    // At its end the recorder would wait at most a second for that snapshot, so wait here.
     let has = |event: &str| {
-        let text = fs::read_to_string(&recorder.file).expect("the recording can be read");
+        let text = fs::read_to_string(&recorder.file).expect("read the recording");
         text.contains(&format!(r#""event":"{event}""#))
     };
     let deadline = Instant::now() + patience(20);
     while !(has("stream.lost") && has("stream.resync")) {
-        assert!(Instant::now() < deadline, "the loss is reported, and repaired");
+        assert!(Instant::now() < deadline, "the loss was not reported and repaired in time");
         thread::sleep(Duration::from_millis(50));
     }
     let (_directory, file) = recorder.stop();
@@ -216,8 +216,8 @@ fn another_snapshot_shows_what_a_loss_hid() {
     actor.finish();
 }
 
-/// What the recorder's own model had at its end is in the last line.
-fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
+/// The last line has the state of the recorder's own model at its end.
+fn a_replay_rebuilds_the_recorders_model() {
     for ring in ["4M", "4K"] {
         let mut storm = Actor::start("storm", &["3000", WORKERS]);
         let _: Who = storm.hear("init");
@@ -229,8 +229,8 @@ fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
         let (_directory, file) = recorder.stop();
         let mut world = World::default();
         let mut last = None;
-        for event in Recording::open(&file).expect("the recording is there") {
-            let event = event.expect("the recording is whole");
+        for event in Recording::open(&file).expect("open the recording") {
+            let event = event.expect("read the recording");
             world.apply(&event);
             last = Some(event.body);
         }
@@ -246,7 +246,7 @@ fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
         ];
         for (kind, count) in counts {
             assert_eq!(model.surprises.get(kind).copied().unwrap_or(0), count, "{kind}, ring of {ring}");
-            assert!(count == 0 || !lost.is_empty(), "{count} {kind}, and nothing was lost");
+            assert!(count == 0 || !lost.is_empty(), "{count} {kind} although nothing was lost");
         }
         end_storm(storm);
         actor.go();
@@ -254,10 +254,11 @@ fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
     }
 }
 
-/// A namespace by its number, and the kernel's own for it.
+/// A namespace, by its inode number and its kernel id.
 type Space = (u64, Option<u64>);
 
-/// The namespaces within the host's, each with its parent's number, its processes, and how many of these are zombies.
+/// The namespaces below the host's, each with its parent's inode number, its number of processes, and its number of
+/// zombies.
 fn namespaces(document: &str) -> BTreeMap<Space, (Option<u64>, u64, u64)> {
     let document: Value =
         serde_json::from_str(document).unwrap_or_else(|error| panic!("{error}: {document}"));
@@ -272,13 +273,13 @@ fn namespaces(document: &str) -> BTreeMap<Space, (Option<u64>, u64, u64)> {
         .collect()
 }
 
-/// Each takes the number of the one before it.
-fn namespaces_that_came_and_went_in_a_loss_are_not_mixed_up() {
+/// Each namespace reuses the inode number of the one before it.
+fn short_lived_namespaces_in_a_loss_are_not_confused() {
     let mut first = Actor::start("still-zombie", &[]);
     let _: bool = first.hear("ready");
     let recorder = Recorder::start("it.ndjson", &["--ring-size", "4K"]);
     let pid = recorder.process.id() as Pid;
-    sys::kill(pid, libc::SIGSTOP).expect("a child can be stopped");
+    sys::kill(pid, libc::SIGSTOP).expect("stop the recorder");
     first.go();
     first.finish();
     (0..10).for_each(|_| drop(Actor::start("zombie", &["1"]).finish()));
@@ -287,11 +288,11 @@ fn namespaces_that_came_and_went_in_a_loss_are_not_mixed_up() {
     (0..10).for_each(|_| drop(Actor::start("zombie", &["1"]).finish()));
     let mut nested = Actor::start("still-nested", &[]);
     let _: bool = nested.hear("ready");
-    sys::kill(pid, libc::SIGCONT).expect("a child can be continued");
+    sys::kill(pid, libc::SIGCONT).expect("continue the recorder");
     let (_directory, file) = recorder.stop();
-    let text = fs::read_to_string(&file).expect("the recording can be read");
+    let text = fs::read_to_string(&file).expect("read the recording");
     for event in ["stream.lost", "stream.resync"] {
-        assert!(text.contains(&format!(r#""event":"{event}""#)), "there was a {event}");
+        assert!(text.contains(&format!(r#""event":"{event}""#)), "expected a {event}");
     }
     let (status, live, stderr) = run(Command::new(program()).args(["tree", "-o", "json"]));
     assert!(status.success(), "{stderr}");
@@ -331,34 +332,37 @@ fn a_damaged_recording_is_read_up_to_the_damage() {
     let report = Actor::start("zombie", &["10"]).finish();
     thread::sleep(Duration::from_millis(100));
     let (directory, file) = recorder.stop();
-    let text = fs::read_to_string(&file).expect("the recording can be read");
+    let text = fs::read_to_string(&file).expect("read the recording");
     let lines: Vec<&str> = text.lines().collect();
     let pid = format!(r#""pid":{}"#, report.who("child").pid);
     let shows = |line: &&str| line.contains("process.fork") && line.contains(&pid);
-    let fork = lines.iter().position(shows).expect("its fork");
+    let fork = lines.iter().position(shows).expect("find the fork");
     let damaged = directory.path().join("damaged");
     let cut = &lines[fork + 1][..10];
-    fs::write(&damaged, format!("{}\n{cut}", lines[..=fork].join("\n"))).expect("a temporary file");
+    fs::write(&damaged, format!("{}\n{cut}", lines[..=fork].join("\n"))).expect("write the file");
     let (code, stdout, stderr) = run_on(&damaged, &["replay", "-o", "json", "-e", "all"]);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains(&format!("line {}: the file ends in the middle of it", fork + 2)), "{stderr}");
-    assert!(stdout.lines().any(|line| shows(&line)), "what stands before it: {stdout}");
+    assert!(stdout.lines().any(|line| shows(&line)), "the lines before the damage must be shown: {stdout}");
     let (code, stdout, stderr) = run_on(&damaged, &["ps", "-o", "json"]);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("line "), "{stderr}");
     let child = report.who("child");
-    assert!(members(&stdout, child.ns).contains_key(&(child.pid as u64)), "what stands before it: {stdout}");
+    assert!(
+        members(&stdout, child.ns).contains_key(&(child.pid as u64)),
+        "the members before the damage must be shown: {stdout}"
+    );
 }
 
 fn a_full_disk_is_an_error_that_names_the_file() {
     let (status, _, stderr) = run(&mut command(&["record", "/dev/full", "--force", "--duration", "100ms"]));
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("write to /dev/full: No space left on device"), "{stderr}");
-    assert!(stderr.contains("not written"), "how much is missing: {stderr}");
+    assert!(stderr.contains("not written"), "stderr must say how much is missing: {stderr}");
 }
 
-fn a_recording_is_read_without_any_privilege() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+fn a_recording_is_read_without_privileges() {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let fifo = directory.path().join("recording");
     let path = fifo.to_str().expect("UTF-8");
     let made = rustix::fs::mknodat(
@@ -368,18 +372,19 @@ fn a_recording_is_read_without_any_privilege() {
         rustix::fs::Mode::from_raw_mode(0o600),
         0,
     );
-    made.expect("a FIFO can be made");
+    made.expect("create a FIFO");
     for args in [
         &["replay", path][..],
         &["tree", "--from", path],
         &["ps", "--from", path],
         &["pid", "1", "--from", path],
     ] {
-        let mut process = command(args).stdout(Stdio::null()).spawn().expect("it runs");
-        // It reads when there is a writer; before the first byte its privileges are gone.
-        let writer = fs::OpenOptions::new().write(true).open(&fifo).expect("a FIFO has two ends");
-        let status =
-            || fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it waits for a byte");
+        let mut process = command(args).stdout(Stdio::null()).spawn().expect("start the program");
+        // The program reads when there is a writer. It must have dropped its privileges before the first byte.
+        let writer = fs::OpenOptions::new().write(true).open(&fifo).expect("open the FIFO");
+        let status = || {
+            fs::read_to_string(format!("/proc/{}/status", process.id())).expect("read the program's status")
+        };
         let is_dropped = |status: &str| {
             let is = |line: &str, value: &str| {
                 status
@@ -398,15 +403,15 @@ fn a_recording_is_read_without_any_privilege() {
     }
 }
 
-fn a_file_that_exists_is_left_alone() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+fn an_existing_file_is_not_overwritten() {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let file = directory.path().join("precious");
-    fs::write(&file, "do not lose this").expect("a temporary file");
+    fs::write(&file, "do not lose this").expect("write the file");
     let path = file.to_str().expect("a temporary name is UTF-8");
     let (status, _, stderr) = run(&mut command(&["record", path, "--duration", "10ms"]));
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("--force"), "{stderr}");
-    assert_eq!(fs::read_to_string(&file).expect("it is there"), "do not lose this");
+    assert_eq!(fs::read_to_string(&file).expect("read the file"), "do not lose this");
     let (status, _, stderr) = run(&mut command(&["record", path, "--duration", "10ms", "--force"]));
     assert_eq!(status.code(), Some(0), "{stderr}");
     let (code, _, stderr) = run_on(&file, &["replay"]);
@@ -414,27 +419,28 @@ fn a_file_that_exists_is_left_alone() {
 }
 
 fn without_privilege_nothing_is_written() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let copy = world_readable_copy(directory.path());
     let file = directory.path().join("it.ndjson");
     let path = file.to_str().expect("a temporary name is UTF-8");
     let (status, _, stderr) = run(Command::new(copy).args(["record", path]).uid(65534).gid(65534));
     assert_eq!(status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("CAP_BPF") && stderr.contains("setcap"), "{stderr}");
-    assert!(!file.exists(), "no empty file is left");
+    assert!(!file.exists(), "no empty file may be left");
 }
 
-fn where_the_kernel_side_does_not_load_nothing_is_written() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+fn nothing_is_written_if_the_ebpf_object_does_not_load() {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let precious = directory.path().join("precious");
-    fs::write(&precious, "do not lose this").expect("a temporary file");
+    fs::write(&precious, "do not lose this").expect("write the file");
     let (precious, file) = (precious.to_str().expect("UTF-8"), directory.path().join("it.ndjson"));
     let path = file.to_str().expect("a temporary name is UTF-8");
     for args in [&["record", path][..], &["record", "--force", precious]] {
         let mut command = command(args);
-        // The task iterator, which takes the snapshot before, opens few files; the maps and programs of the stream are more.
+        // The task iterator, which takes a snapshot before, opens few files. The maps and programs of the stream need
+        // more.
         let few = libc::rlimit { rlim_cur: 20, rlim_max: 20 };
-        // SAFETY: between fork and exec it makes one system call, on a value that is its own.
+        // SAFETY: between fork and exec the closure makes one system call, on its own value.
         unsafe {
             command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few) {
                 0 => Ok(()),
@@ -445,6 +451,6 @@ fn where_the_kernel_side_does_not_load_nothing_is_written() {
         assert_ne!(status.code(), Some(0), "{stderr}");
         assert!(stderr.contains("Too many open files") && !stderr.contains("iterator"), "{stderr}");
     }
-    assert!(!file.exists(), "no empty file is left");
-    assert_eq!(fs::read_to_string(precious).expect("it is there"), "do not lose this");
+    assert!(!file.exists(), "no empty file may be left");
+    assert_eq!(fs::read_to_string(precious).expect("read the file"), "do not lose this");
 }

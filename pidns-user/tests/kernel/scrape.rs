@@ -1,4 +1,4 @@
-//! A running `pidns-trace agent`, and what it answers.
+//! Runs `pidns-trace agent`, and reads its answers.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::actor_handle::{patience, wait_in_time};
 use crate::again;
 use crate::program::path as program;
 use crate::settings;
-use crate::stage::{patience, wait_in_time};
 use crate::sys::Pid;
 
 /// The samples of a scrape, by name and labels as they are written.
@@ -24,13 +24,13 @@ impl Samples {
     pub(crate) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line:?}"));
             (name.to_owned(), value.parse().unwrap_or_else(|error| panic!("{line:?}: {error}")))
         };
         Self(lines.map(sample).collect())
     }
 
-    /// The value of a series, which must be there.
+    /// The value of a series, which must exist.
     pub(crate) fn get(&self, series: &str) -> f64 {
         *self.0.get(series).unwrap_or_else(|| panic!("no series {series}"))
     }
@@ -39,7 +39,7 @@ impl Samples {
         self.0.get(series).copied()
     }
 
-    /// The series that are no zero, to see what is wrong.
+    /// The series that are not zero, for a failure message.
     fn not_zero(&self) -> BTreeMap<&str, f64> {
         self.0
             .iter()
@@ -48,7 +48,7 @@ impl Samples {
             .collect()
     }
 
-    /// The series whose names begin so.
+    /// The series whose names start with this text.
     pub(crate) fn starting(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
         let name = name.to_owned();
         self.0
@@ -58,7 +58,7 @@ impl Samples {
     }
 }
 
-/// A running agent. It is killed when this is dropped.
+/// A running agent. Killed on drop.
 pub(crate) struct Agent {
     process: Child,
     address: Option<SocketAddr>,
@@ -67,24 +67,24 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts it with these arguments, and waits until it is ready.
+    /// Starts an agent with these arguments, and waits until it is ready.
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut agent = Self::start_raw(&[&["--web.listen-address", "127.0.0.1:0"], args].concat());
         agent.address = Some(agent.wait_for_address());
         let deadline = Instant::now() + patience(20);
         while agent.get("/readyz").is_none_or(|(status, _)| status != 200) {
-            assert!(Instant::now() < deadline, "it is not ready in time:\n{}", agent.log_text());
+            assert!(Instant::now() < deadline, "the agent is not ready in time:\n{}", agent.log_text());
             thread::sleep(Duration::from_millis(20));
         }
         agent
     }
 
-    /// Starts it and does not wait.
+    /// Starts an agent without waiting.
     pub(crate) fn start_raw(args: &[&str]) -> Self {
         Self::start_with(Command::new(program()), args)
     }
 
-    /// As `start_raw`, with the environment of this command.
+    /// The same as `start_raw`, with the environment of this command.
     pub(crate) fn start_with(mut command: Command, args: &[&str]) -> Self {
         command.args(["agent", "--log-format", "json"]).args(args);
         settings::add_hooks(&mut command);
@@ -115,9 +115,9 @@ impl Agent {
             if let Some(address) = found {
                 return address;
             }
-            let ended = self.process.try_wait().expect("a child can be waited for");
-            assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.log_text());
-            assert!(Instant::now() < deadline, "it does not serve in time:\n{}", self.log_text());
+            let ended = self.process.try_wait().expect("wait for the agent");
+            assert!(ended.is_none(), "the agent ended with {ended:?}:\n{}", self.log_text());
+            assert!(Instant::now() < deadline, "the agent does not serve in time:\n{}", self.log_text());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -130,9 +130,9 @@ impl Agent {
         self.log.lock().expect("no thread panics with the log").join("\n")
     }
 
-    /// Status and body of a page; `None` where there is no answer.
+    /// Status and body of a page. `None` if there is no answer.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
-        get(self.address.expect("it has been waited for"), path).ok()
+        get(self.address.expect("the agent serves"), path).ok()
     }
 
     /// All metrics.
@@ -146,7 +146,7 @@ impl Agent {
         samples
     }
 
-    /// Scrapes until `is_so`, and gives that scrape.
+    /// Scrapes until the condition is true. Returns that scrape.
     pub(crate) fn scrape_until(&self, what: &str, is_so: impl Fn(&Samples) -> bool) -> Samples {
         let deadline = Instant::now() + patience(30);
         loop {
@@ -154,7 +154,7 @@ impl Agent {
             if is_so(&samples) {
                 return samples;
             }
-            assert!(Instant::now() < deadline, "{what}: not in time: {:#?}", samples.not_zero());
+            assert!(Instant::now() < deadline, "{what} did not come in time: {:#?}", samples.not_zero());
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -165,11 +165,11 @@ impl Agent {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("/status: {error} in {text}"))
     }
 
-    /// Waits for its end, and for all that it has logged.
+    /// Waits for the agent's end, and for its whole log.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let status = wait_in_time(&mut self.process, "the agent");
         if let Some(reader) = self.log_reader.take() {
-            reader.join().expect("its log can be read");
+            reader.join().expect("the thread that reads the log does not panic");
         }
         status
     }

@@ -1,4 +1,4 @@
-//! A stream that has ended, and what tests assert about it.
+//! A finished stream, and assertions about it.
 
 use std::fmt::Debug;
 use std::process::ExitStatus;
@@ -13,21 +13,21 @@ use crate::invariants::{Invariants, complain_about_absent_facts};
 use crate::sys::Pid;
 use crate::tracer::show_relevant;
 
-/// All events of a run, which obey the rules of every stream.
+/// All events of a run. They follow the rules of every stream.
 pub(crate) struct Seen {
     pub(crate) events: Vec<Value>,
     pub(crate) stderr: String,
 }
 
 impl Seen {
-    /// Reads the lines of a stream and holds the general rules against it.
+    /// Parses the lines of a stream, and checks the general rules.
     pub(crate) fn check(lines: Vec<String>, stderr: String) -> Self {
         let mut rules = Invariants::default();
         lines.iter().for_each(|line| drop(rules.line(line)));
         for line in &lines {
             let event: Event = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            let again = serde_json::to_string(&event).expect("an event can be written");
-            assert_eq!(&again, line, "an event that is read is the one that was written");
+            let again = serde_json::to_string(&event).expect("write the event again");
+            assert_eq!(&again, line, "reading and writing an event must not change it");
         }
         let events = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let seen = Self { events, stderr };
@@ -37,11 +37,7 @@ impl Seen {
         assert!(absent.is_empty(), "absent facts:\n  {}", absent.join("\n  "));
         let printed = &seen.end()["events"];
         for (name, count) in counts.iter().filter(|(name, _)| !name.starts_with("stream.")) {
-            assert_eq!(
-                printed[name.as_str()],
-                *count,
-                "stream.end counts the {name} that were printed: {printed}"
-            );
+            assert_eq!(printed[name.as_str()], *count, "stream.end must count {printed} printed {name}");
         }
         seen
     }
@@ -54,24 +50,24 @@ impl Seen {
         self.named(event).filter(|seen| wanted(seen)).collect()
     }
 
-    /// The only event of this name that `wanted` accepts.
+    /// The only event with this name that `wanted` accepts.
     pub(crate) fn one(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> &Value {
         let all = self.all(event, wanted);
-        assert_eq!(all.len(), 1, "exactly one {event} was expected, these came: {all:#?}");
+        assert_eq!(all.len(), 1, "expected exactly one {event}, but found {all:#?}");
         all[0]
     }
 
     pub(crate) fn none(&self, event: &str, wanted: impl Fn(&Value) -> bool) {
         let all = self.all(event, wanted);
-        assert!(all.is_empty(), "no {event} was expected, these came: {all:#?}");
+        assert!(all.is_empty(), "expected no {event}, but found {all:#?}");
     }
 
-    /// The only event of this name about a process.
+    /// The only event with this name about a process.
     pub(crate) fn of(&self, event: &str, who: &Who) -> &Value {
         self.one(event, |seen| seen["process"]["pid"] == who.pid)
     }
 
-    /// Whether function hooks were in place, or tracepoints alone.
+    /// Whether function hooks were attached, and not only tracepoints.
     pub(crate) fn by_functions(&self) -> bool {
         get::<String>(self.start(), "/hooks/copy_pid_ns").starts_with("fexit")
     }
@@ -103,42 +99,45 @@ pub(crate) fn about(pid: Pid) -> impl Fn(&Value) -> bool {
     move |event| event["process"]["pid"] == pid
 }
 
-/// Whether this process made the namespace, or tried.
+/// Whether this process created the namespace, or tried to.
 pub(crate) fn made_by(pid: Pid) -> impl Fn(&Value) -> bool {
     move |event| event["creator"]["pid"] == pid
 }
 
-/// A field by its JSON pointer; an absent one is an error.
+/// The field at a JSON pointer. It must exist.
 pub(crate) fn get<T: DeserializeOwned>(event: &Value, pointer: &str) -> T {
     let value = event.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is absent in {event}"));
     serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{pointer}: {error} in {event}"))
 }
 
-/// A field has exactly this value.
+/// Checks that a field has exactly this value.
 pub(crate) fn expect<T: Into<Value> + Debug>(event: &Value, pointer: &str, value: T) {
     let value = value.into();
     let found = event.pointer(pointer);
     assert_eq!(found, Some(&value), "{pointer} in {event}");
 }
 
-/// A field is not there.
+/// Checks that a field is absent.
 pub(crate) fn expect_absent(event: &Value, pointer: &str) {
     assert_eq!(event.pointer(pointer), None, "{pointer} in {event}");
 }
 
-/// Present only where it is so: absent or false.
+/// Checks that a field is absent or false.
 pub(crate) fn expect_not(event: &Value, pointer: &str) {
     let found = event.pointer(pointer);
-    assert!(found.is_none_or(|found| found == &Value::Bool(false)), "{pointer} is not so in {event}");
+    assert!(
+        found.is_none_or(|found| found == &Value::Bool(false)),
+        "{pointer} must be absent or false in {event}"
+    );
 }
 
-/// The process object at `pointer` is `who`, in every field that /proc knows.
+/// Checks that the process object at `pointer` is `who`, in every field that /proc knows.
 pub(crate) fn expect_process(event: &Value, pointer: &str, who: &Who) {
     expect_process_renamed(event, pointer, who);
     expect(event, &format!("{pointer}/comm"), who.comm.clone());
 }
 
-/// As `expect_process`, for one whose name has changed since.
+/// The same as `expect_process`, for a process whose name has changed since.
 pub(crate) fn expect_process_renamed(event: &Value, pointer: &str, who: &Who) {
     let at = |name: &str| format!("{pointer}/{name}");
     expect(event, &at("pid"), who.pid);
@@ -150,11 +149,11 @@ pub(crate) fn expect_process_renamed(event: &Value, pointer: &str, who: &Who) {
     assert_eq!(
         start / 10_000_000,
         who.start_ticks,
-        "start_boot_ns at {pointer} is the start that /proc shows: {event}"
+        "start_boot_ns at {pointer} must be the start in /proc: {event}"
     );
 }
 
-/// The namespace object of an event is this one, at this level.
+/// Checks that the event's namespace object is this one, at this level.
 pub(crate) fn expect_namespace(event: &Value, ns: &Namespace, level: usize) {
     expect(event, "/ns/inum", ns.inum);
     expect(event, "/ns/level", level);
@@ -167,7 +166,7 @@ pub(crate) fn expect_namespace(event: &Value, ns: &Namespace, level: usize) {
     }
 }
 
-/// The event happened while the actor did it.
+/// Checks that the event happened during the actor's action.
 pub(crate) fn expect_within(event: &Value, window: Window) {
     let boot_ns = boot_ns(event);
     assert!((window.from..=window.to).contains(&boot_ns), "boot_ns is not within {window:?}: {event}");
@@ -177,7 +176,7 @@ pub(crate) fn boot_ns(event: &Value) -> u64 {
     get(event, "/boot_ns")
 }
 
-/// The events came in this order.
+/// Checks that the events came in this order.
 pub(crate) fn expect_order(events: &[&Value]) {
     let seq = |event: &Value| get::<u64>(event, "/seq");
     for pair in events.windows(2) {
@@ -185,7 +184,7 @@ pub(crate) fn expect_order(events: &[&Value]) {
     }
 }
 
-/// The program ended with this exit code.
+/// Checks that the program exited with this code.
 pub(crate) fn expect_code(status: ExitStatus, code: i32, stderr: &str) {
     assert_eq!(status.code(), Some(code), "exit code ({status}), stderr: {stderr}");
 }

@@ -1,4 +1,4 @@
-//! Signals to PID 1: who sent them, from where, and what became of them.
+//! Signals to PID 1: their senders, where they came from, and what became of them.
 
 use serde_json::{Value, json};
 
@@ -15,17 +15,17 @@ pub(crate) const TESTS: &[Test] = &[
     test!(sigterm_to_an_init_that_ignores_it_is_ignored),
     test!(sigkill_from_inside_is_ignored),
     test!(sigkill_from_an_ancestor_is_delivered),
-    test!(a_second_signal_while_one_waits_is_already_pending),
-    test!(a_signal_with_a_code_of_the_senders_choice_names_the_sender),
-    test!(a_signal_that_an_init_queues_to_itself_is_not_the_kernels),
-    test!(a_signal_as_the_parent_ends_is_not_the_parents),
-    test!(a_signal_as_a_thread_of_the_parent_ends_shows_a_living_parent),
-    test!(a_limit_of_processor_time_is_the_kernels_signal),
+    test!(a_second_signal_while_one_is_pending_is_already_pending),
+    test!(a_signal_with_a_user_chosen_code_names_the_sender),
+    test!(a_signal_that_an_init_queues_to_itself_does_not_come_from_the_kernel),
+    test!(a_signal_for_the_parents_end_is_marked_as_parent_death),
+    test!(a_signal_for_the_end_of_a_parents_thread_shows_a_living_parent),
+    test!(a_signal_for_the_processor_time_limit_comes_from_the_kernel),
     test!(an_init_that_exits_with_threads_gets_no_signal),
-    test!(an_init_that_exits_with_workers_of_io_uring_gets_no_signal, needs probes::io_uring_workers),
+    test!(an_init_that_exits_with_io_uring_workers_gets_no_signal, needs probes::io_uring_workers),
 ];
 
-/// Sends `signal` to an init and expects one event for each fate, in this order.
+/// Sends `signal` to an init several times. Expects one event for each fate, in this order.
 fn expect_fates(signal: &str, disposition: &str, place: &str, fates: &[&str]) {
     let (report, seen) = watch("signal", &[signal, disposition, place, &fates.len().to_string()]);
     let (init, sender) = (report.who("init"), report.who("sender"));
@@ -35,7 +35,7 @@ fn expect_fates(signal: &str, disposition: &str, place: &str, fates: &[&str]) {
     };
     let sent = seen.all("init.signal", |event| about(init.pid)(event) && event["signal"] == signal);
     let seen_fates: Vec<&Value> = sent.iter().map(|event| &event["fate"]).collect();
-    assert_eq!(seen_fates, fates, "what became of {signal}: {sent:#?}");
+    assert_eq!(seen_fates, fates, "the fates of {signal}: {sent:#?}");
     for event in &sent {
         expect(event, "/ns/inum", init.ns);
         expect(event, "/from", from);
@@ -80,8 +80,8 @@ fn sigkill_from_an_ancestor_is_delivered() {
     expect_fates("SIGKILL", "default", "outside", &["delivered"]);
 }
 
-fn a_signal_with_a_code_of_the_senders_choice_names_the_sender() {
-    // SI_QUEUE, and codes that the kernel uses too: SI_MESGQ, SI_ASYNCIO (glibc sends it), SI_ASYNCNL.
+fn a_signal_with_a_user_chosen_code_names_the_sender() {
+    // SI_QUEUE, and codes that the kernel also uses: SI_MESGQ, SI_ASYNCIO (glibc sends it), SI_ASYNCNL.
     for code in ["-1", "-3", "-4", "-60"] {
         let (report, seen) = watch("queued-signal", &[code]);
         let (init, sender) = (report.who("init"), report.who("sender"));
@@ -94,8 +94,8 @@ fn a_signal_with_a_code_of_the_senders_choice_names_the_sender() {
     }
 }
 
-fn a_signal_that_an_init_queues_to_itself_is_not_the_kernels() {
-    // SI_KERNEL, and SI_TIMER.
+fn a_signal_that_an_init_queues_to_itself_does_not_come_from_the_kernel() {
+    // SI_KERNEL and SI_TIMER.
     for code in ["128", "-2"] {
         let (report, seen) = watch("queued-to-itself", &[code]);
         let init = report.who("init");
@@ -106,7 +106,7 @@ fn a_signal_that_an_init_queues_to_itself_is_not_the_kernels() {
     }
 }
 
-/// The init dies as its parent, or a thread of it, ends; returns the cause.
+/// Checks that the init dies when its parent, or a thread of it, ends. Returns the cause.
 fn expect_parent_death(situation: &str) -> Value {
     let (report, seen) = watch(situation, &[]);
     let (init, parent) = (report.who("init"), report.who("parent"));
@@ -122,15 +122,15 @@ fn expect_parent_death(situation: &str) -> Value {
     init_exit["cause"].clone()
 }
 
-fn a_signal_as_the_parent_ends_is_not_the_parents() {
+fn a_signal_for_the_parents_end_is_marked_as_parent_death() {
     expect_not(&expect_parent_death("parent-ends"), "/thread");
 }
 
-fn a_signal_as_a_thread_of_the_parent_ends_shows_a_living_parent() {
+fn a_signal_for_the_end_of_a_parents_thread_shows_a_living_parent() {
     expect(&expect_parent_death("thread-of-parent-ends"), "/thread", true);
 }
 
-fn a_limit_of_processor_time_is_the_kernels_signal() {
+fn a_signal_for_the_processor_time_limit_comes_from_the_kernel() {
     let (report, seen) = watch("uses-up-its-time", &[]);
     let init = report.who("init");
     let signal = seen.one("init.signal", about(init.pid));
@@ -140,14 +140,14 @@ fn a_limit_of_processor_time_is_the_kernels_signal() {
     expect(init_exit, "/cause", json!({ "kind": "signal", "signal": "SIGKILL" }));
 }
 
-/// The kernel makes those threads where no hook is, so that they are not among the threads of its exit.
-fn an_init_that_exits_with_workers_of_io_uring_gets_no_signal() {
+/// The kernel creates these threads without passing a hook, so the exit does not count them.
+fn an_init_that_exits_with_io_uring_workers_gets_no_signal() {
     let (report, seen) = watch("exit-with-workers", &[]);
     let inits: Vec<Who> = report.all("init");
     assert_eq!(
         (inits.len(), report.all::<usize>("threads")),
         (5, vec![3; 5]),
-        "each has two that work for a ring"
+        "each init must have two threads that work for a ring"
     );
     for init in inits {
         seen.none("init.signal", about(init.pid));
@@ -155,7 +155,7 @@ fn an_init_that_exits_with_workers_of_io_uring_gets_no_signal() {
         expect(exit, "/exit", json!({ "code": 0 }));
         expect(exit, "/threads", 1);
         expect_absent(exit, "/cause");
-        // The kernel gives the next one the namespace number of the one before.
+        // The kernel gives each init's namespace number to the next one.
         expect(seen.one("namespace.init_exit", about(init.pid)), "/cause", json!({ "kind": "exited" }));
         for teardown in seen.all("namespace.teardown", in_ns(init.ns)) {
             expect(teardown, "/killed", 0);
@@ -166,14 +166,14 @@ fn an_init_that_exits_with_workers_of_io_uring_gets_no_signal() {
 fn an_init_that_exits_with_threads_gets_no_signal() {
     let (report, seen) = watch("threaded-init", &[]);
     let inits: Vec<Who> = report.all("init");
-    assert_eq!(inits.len(), 5, "inits that the actor made");
+    assert_eq!(inits.len(), 5, "the number of inits");
     for init in inits {
-        // The kernel gives the next one the namespace number of the one before.
+        // The kernel gives each init's namespace number to the next one.
         expect(seen.one("namespace.init_exit", about(init.pid)), "/cause", json!({ "kind": "exited" }));
         seen.none("init.signal", about(init.pid));
     }
 }
 
-fn a_second_signal_while_one_waits_is_already_pending() {
+fn a_second_signal_while_one_is_pending_is_already_pending() {
     expect_fates("SIGTERM", "block", "outside", &["delivered", "already_pending"]);
 }

@@ -1,5 +1,5 @@
-//! The state of processes and namespaces, as each view shows it: of one that goes down and waits, of zombies that their
-//! parents cannot reap, of processes whose parents are outside.
+//! The states of processes and namespaces in each view: dying and waiting namespaces, zombies that their parents
+//! cannot reap, and processes whose parents are outside.
 
 use std::fs;
 use std::path::Path;
@@ -12,24 +12,25 @@ use pidns_user::kernel::clock;
 use pidns_user::procfs::Procfs;
 use serde_json::{Value, json};
 
+use crate::actor_handle::Actor;
 use crate::cgroups::{ScratchCgroup, unified_cgroups};
 use crate::facts::Who;
 use crate::forest::{document, namespace, output, process};
 use crate::probes::Outcome;
 use crate::recordings::{Recorder, run_on};
-use crate::stage::Actor;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_hung_teardown_names_the_parent_outside_that_it_waits_for),
-    test!(a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie),
-    test!(a_namespace_within_one_that_goes_down_goes_down_too, needs freezer),
-    test!(what_a_v2_cgroup_has_frozen_is_frozen_and_dies_of_sigkill, needs crate::probes::unified_cgroup),
-    test!(a_traced_zombie_belongs_to_its_tracer_first),
-    test!(a_process_whose_first_thread_has_ended_is_no_zombie),
-    test!(a_snapshot_knows_since_when_a_process_is_a_zombie),
-    test!(who_adopted_a_process_has_not_forked_it),
-    test!(a_child_that_was_born_inside_has_not_joined),
+    test!(a_hung_teardown_names_the_outside_parent_that_it_waits_for),
+    test!(a_recording_of_a_teardown_shows_an_exiting_init_that_is_not_a_zombie),
+    test!(a_nested_namespace_dies_with_its_dying_parent, needs freezer),
+    test!(a_process_in_a_frozen_v2_cgroup_is_shown_as_frozen_and_dies_of_sigkill, needs crate::probes::unified_cgroup),
+    test!(a_traced_zombie_is_reaped_by_its_tracer_first),
+    test!(a_process_whose_first_thread_has_ended_is_not_a_zombie),
+    test!(an_init_whose_first_thread_has_ended_is_alive),
+    test!(a_snapshot_knows_the_age_of_a_zombie),
+    test!(the_adopter_of_a_process_is_not_shown_as_its_forker),
+    test!(a_child_born_inside_is_not_shown_as_joined),
 ];
 
 const FREEZER: &str = "/sys/fs/cgroup/freezer";
@@ -47,7 +48,7 @@ fn explain(target: impl ToString) -> (Value, String) {
     (document(&["explain", &target]), output(&["explain", &target], 0).0)
 }
 
-/// The state in a recording, as a document and as text.
+/// The state in a recording, as a JSON document and as text.
 #[track_caller]
 fn recorded(file: &Path, args: &[&str]) -> (Value, String) {
     let (code, text, stderr) = run_on(file, args);
@@ -56,10 +57,10 @@ fn recorded(file: &Path, args: &[&str]) -> (Value, String) {
     (serde_json::from_str(&document).unwrap_or_else(|error| panic!("{error}: {document}")), text)
 }
 
-/// Why, by the document, this process is still there.
+/// The document's reason why this process still exists.
 #[track_caller]
 fn why(waits_for: &Value, pid: i32) -> &Value {
-    let all = waits_for.as_array().unwrap_or_else(|| panic!("nothing is waited for: {waits_for}"));
+    let all = waits_for.as_array().unwrap_or_else(|| panic!("waits_for is not a list: {waits_for}"));
     let found = all.iter().find(|awaited| awaited["process"]["pid"] == pid);
     &found.unwrap_or_else(|| panic!("no {pid}: {waits_for:#}"))["why"]
 }
@@ -68,7 +69,7 @@ fn not_reaped_by(parent: &Who) -> Value {
     json!({ "kind": "not_reaped", "pid": parent.pid, "comm": parent.comm })
 }
 
-fn a_hung_teardown_names_the_parent_outside_that_it_waits_for() {
+fn a_hung_teardown_names_the_outside_parent_that_it_waits_for() {
     let mut actor = Actor::start("hung-teardown", &[]);
     let (init, zombie, parent): (Who, Who, Who) =
         (actor.hear("init"), actor.hear("zombie"), actor.hear("parent"));
@@ -108,13 +109,13 @@ fn a_hung_teardown_names_the_parent_outside_that_it_waits_for() {
     let (_, text) = explain(zombie.pid);
     assert!(text.contains(&format!("the end of {ns}")), "{text}");
 
-    // /proc alone shows it too.
-    let shown = Procfs::default().snapshot(clock::boottime_ns(), &mut || {}).expect("/proc can be read");
+    // A snapshot only from /proc shows it too.
+    let shown = Procfs::default().snapshot(clock::boottime_ns(), &mut || {}).expect("read /proc");
     let of_init =
-        shown.processes.iter().find(|process| process.pid.0 == init.pid as u32).expect("it is there");
+        shown.processes.iter().find(|process| process.pid.0 == init.pid as u32).expect("find the init");
     assert!(of_init.exiting && shown.namespaces[&NsInum(init.ns as u32)].dying, "{of_init:?}");
 
-    // And a recording that begins now.
+    // A recording that begins now shows it too.
     let (_directory, file) = Recorder::start("late.ndjson", &[]).stop();
     let (explained, text) = recorded(&file, &["explain", &ns]);
     let facts = &explained["namespace"];
@@ -127,7 +128,7 @@ fn a_hung_teardown_names_the_parent_outside_that_it_waits_for() {
     actor.finish();
 }
 
-fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
+fn a_recording_of_a_teardown_shows_an_exiting_init_that_is_not_a_zombie() {
     let mut actor = Actor::start("hung-teardown", &[]);
     let (init, zombie, parent): (Who, Who, Who) =
         (actor.hear("init"), actor.hear("zombie"), actor.hear("parent"));
@@ -142,7 +143,7 @@ fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
         (&facts["state"]["kind"], &facts["state"]["cause"]["kind"]),
         (&"dying".into(), &"exited".into())
     );
-    // It was a zombie already, which the snapshot shows as untraced.
+    // It was a zombie before, and the snapshot shows that nothing traces it.
     assert_eq!(why(&facts["waits_for"], zombie.pid), &not_reaped_by(&parent), "{text}");
     assert!(!text.contains("PID 1 must be reaped"), "{text}");
     let (listed, _) = recorded(&file, &["ps", &ns]);
@@ -154,7 +155,7 @@ fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
     actor.finish();
 }
 
-/// Thaws the cgroup when it is dropped: what is frozen there cannot even be killed.
+/// Thaws the cgroup on drop, because a frozen process cannot even be killed.
 pub(crate) struct Thaws(pub(crate) ScratchCgroup);
 
 impl Drop for Thaws {
@@ -163,7 +164,7 @@ impl Drop for Thaws {
     }
 }
 
-fn a_namespace_within_one_that_goes_down_goes_down_too() {
+fn a_nested_namespace_dies_with_its_dying_parent() {
     let group = Thaws(ScratchCgroup::make(FREEZER));
     let mut actor = Actor::start("frozen-teardown", &[group.0.path()]);
     let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
@@ -187,8 +188,8 @@ fn a_namespace_within_one_that_goes_down_goes_down_too() {
     actor.finish();
 }
 
-fn what_a_v2_cgroup_has_frozen_is_frozen_and_dies_of_sigkill() {
-    let group = ScratchCgroup::make(unified_cgroups().expect("the probe found it"));
+fn a_process_in_a_frozen_v2_cgroup_is_shown_as_frozen_and_dies_of_sigkill() {
+    let group = ScratchCgroup::make(unified_cgroups().expect("the probe found cgroup v2"));
     let mut actor = Actor::start("frozen-v2", &[group.path()]);
     let (init, frozen): (Who, Who) = (actor.hear("init"), actor.hear("frozen"));
     let _: bool = actor.hear("ready");
@@ -200,18 +201,21 @@ fn what_a_v2_cgroup_has_frozen_is_frozen_and_dies_of_sigkill() {
         let line = process(&listed, frozen.pid);
         let found = (&line["frozen"], &line["freezer"], &line["state"]);
         assert_eq!(found, (&true.into(), &"cgroup_v2".into(), &"S".into()), "{line:#}");
-        assert!(process(&listed, init.pid).get("frozen").is_none(), "its PID 1 is not: {listed:#}");
+        assert!(
+            process(&listed, init.pid).get("frozen").is_none(),
+            "its PID 1 must not be frozen: {listed:#}"
+        );
         assert!(table.contains("frozen"), "{table}");
     }
     for (_, text) in [explain(&pid), recorded(&file, &["explain", &pid])] {
         assert!(text.contains("frozen by its cgroup (cgroup.freeze)"), "{text}");
     }
     actor.go();
-    // It is not thawed: the namespace ends all the same.
+    // The cgroup stays frozen, but the namespace must end.
     actor.finish();
 }
 
-fn a_traced_zombie_belongs_to_its_tracer_first() {
+fn a_traced_zombie_is_reaped_by_its_tracer_first() {
     let mut actor = Actor::start("traced-zombie", &[]);
     let (init, child, tracer): (Who, Who, Who) =
         (actor.hear("init"), actor.hear("child"), actor.hear("tracer"));
@@ -224,7 +228,7 @@ fn a_traced_zombie_belongs_to_its_tracer_first() {
     let (explained, text) = explain(child.pid);
     let zombie = &explained["process"]["zombie"];
     assert_eq!((&zombie["tracer"]["pid"], &zombie["reaper"]["pid"]), (&tracer.pid.into(), &init.pid.into()));
-    let expected = format!("{}[{}] traces it, and has it until", tracer.comm, tracer.pid);
+    let expected = format!("its tracer {}[{}] keeps it until", tracer.comm, tracer.pid);
     assert!(text.contains(&expected), "{text}");
     let (_, text) = explain(init.ns);
     assert!(text.contains(&expected), "{text}");
@@ -237,11 +241,11 @@ fn a_traced_zombie_belongs_to_its_tracer_first() {
     actor.finish();
 }
 
-fn a_snapshot_knows_since_when_a_process_is_a_zombie() {
-    /// As well as the clock of the scheduler is compared with the other one.
+fn a_snapshot_knows_the_age_of_a_zombie() {
+    /// The precision with which the scheduler's clock is compared with the other one.
     const ABOUT_NS: u64 = 100_000_000;
     let before = clock::boottime_ns().0;
-    let mut child = Command::new("true").spawn().expect("there is a `true`");
+    let mut child = Command::new("true").spawn().expect("start `true`");
     while fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| !stat.contains(") Z ")) {
         thread::sleep(Duration::from_millis(1));
     }
@@ -249,17 +253,18 @@ fn a_snapshot_knows_since_when_a_process_is_a_zombie() {
     thread::sleep(Duration::from_millis(700));
     let listed = document(&["ps", &child.id().to_string()]);
     let line = process(&listed, child.id() as i32);
-    let since = line["zombie_since_boot_ns"].as_u64().unwrap_or_else(|| panic!("it is a zombie: {line:#}"));
+    let since =
+        line["zombie_since_boot_ns"].as_u64().unwrap_or_else(|| panic!("no start of the zombie: {line:#}"));
     let about = before.saturating_sub(ABOUT_NS)..after + ABOUT_NS;
     assert!(about.contains(&since), "{since} is not in {about:?}");
     let (explained, text) = explain(child.id());
     let report = explained["process"]["zombie"]["since_boot_ns"].as_u64();
     assert!(report.is_some_and(|since| about.contains(&since)), "{explained:#}");
     assert!(text.contains("zombie: it ended ") && text.contains(" ago, at "), "{text}");
-    child.wait().expect("it can be reaped");
+    child.wait().expect("reap the child");
 }
 
-fn a_process_whose_first_thread_has_ended_is_no_zombie() {
+fn a_process_whose_first_thread_has_ended_is_not_a_zombie() {
     let mut actor = Actor::start("first-thread-gone", &[]);
     let (init, child): (Who, Who) = (actor.hear("init"), actor.hear("child"));
     let _: bool = actor.hear("ready");
@@ -269,7 +274,7 @@ fn a_process_whose_first_thread_has_ended_is_no_zombie() {
     let found = (&line["state"], &line["zombie"], &line["threads"], &line["threads_live"]);
     assert_eq!(found, (&"Z".into(), &false.into(), &2.into(), &1.into()), "{line:#}");
     for (text, what) in
-        [(explain(child.pid).1, "1 other lives"), (explain(&ns).1, "first thread alone has ended")]
+        [(explain(child.pid).1, "1 other lives"), (explain(&ns).1, "only their first thread ended")]
     {
         assert!(text.contains(what) && !text.contains("must reap"), "{text}");
     }
@@ -280,7 +285,33 @@ fn a_process_whose_first_thread_has_ended_is_no_zombie() {
     actor.finish();
 }
 
-fn who_adopted_a_process_has_not_forked_it() {
+/// The namespace lives as long as another thread of its PID 1 does.
+fn an_init_whose_first_thread_has_ended_is_alive() {
+    let mut actor = Actor::start("first-thread-of-init-gone", &[]);
+    let init: Who = actor.hear("child");
+    let _: bool = actor.hear("ready");
+    assert_eq!(init.pids.last(), Some(&1), "{init:?}");
+    let ns = init.ns.to_string();
+    let listed = document(&["ps", &ns]);
+    let line = process(&listed, init.pid);
+    let found = (&line["state"], &line["zombie"], &line["threads"], &line["threads_live"]);
+    assert_eq!(found, (&"Z".into(), &false.into(), &2.into(), &1.into()), "{line:#}");
+    let (report, text) = explain(&ns);
+    assert_eq!(report["namespace"]["state"]["kind"], "alive", "{report:#}");
+    assert!(report["namespace"]["zombies"].as_array().is_some_and(Vec::is_empty), "{report:#}");
+    assert!(!text.contains("must reap") && !text.contains("dying"), "{text}");
+    let (_, text) = explain(init.pid);
+    assert!(text.contains("1 other lives") && !text.contains("must reap it"), "{text}");
+    let (table, _) = output(&["tree", &ns], 0);
+    assert!(!table.contains("zombie") && !table.contains("dying") && !table.contains('!'), "{table}");
+    let (_directory, file) = Recorder::start("it.ndjson", &[]).stop();
+    let (report, text) = recorded(&file, &["explain", &ns]);
+    assert_eq!(report["namespace"]["state"]["kind"], "alive", "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn the_adopter_of_a_process_is_not_shown_as_its_forker() {
     let mut actor = Actor::start("adopted-from-outside", &[]);
     let (init, adopter): (Who, Who) = (actor.hear("init"), actor.hear("adopter"));
     let recorder = Recorder::start("it.ndjson", &[]);
@@ -301,7 +332,7 @@ fn who_adopted_a_process_has_not_forked_it() {
     let (_directory, file) = recorder.stop();
     let (listed, text) = recorded(&file, &["ps", &ns]);
     assert_eq!(process(&listed, child.pid)["forked_by"], forker.pid, "{text}");
-    // The recording has its name, though it is gone.
+    // The recording has the forker's name, although the forker has ended.
     let named = format!("{}[{}]", forker.comm, forker.pid);
     assert!(text.contains(&format!("joined: forked by {named}")), "{text}");
     let (tree, _) = output(&["tree", &ns, "--from", file.to_str().expect("a path")], 0);
@@ -314,7 +345,7 @@ fn who_adopted_a_process_has_not_forked_it() {
     actor.finish();
 }
 
-fn a_child_that_was_born_inside_has_not_joined() {
+fn a_child_born_inside_is_not_shown_as_joined() {
     let mut actor = Actor::start("born-with-a-parent-outside", &[]);
     let (init, parent): (Who, Who) = (actor.hear("init"), actor.hear("parent"));
     let recorder = Recorder::start("it.ndjson", &[]);
@@ -322,9 +353,9 @@ fn a_child_that_was_born_inside_has_not_joined() {
     let (joined, born): (Who, Who) = (actor.hear("joined"), actor.hear("born"));
     let _: bool = actor.hear("ready");
     let ns = init.ns.to_string();
-    // The kernel does as the test thinks.
+    // The kernel must behave as the test expects.
     assert_eq!((joined.ppid, born.ppid), (parent.pid, parent.pid));
-    // By their parents both are alike.
+    // Their parents do not distinguish the two.
     let (_, text) = explain(born.pid);
     assert!(text.contains("its parent is outside: ") && !text.contains("joined"), "{text}");
     let (_directory, file) = recorder.stop();

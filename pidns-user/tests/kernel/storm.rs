@@ -1,26 +1,27 @@
-//! Many lives at once: all are seen, and where they cannot be, what is missing is counted.
+//! Tests with many short-lived processes at the same time (a storm). The stream must report each of them, or count the
+//! missing events.
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::{Command, ExitStatus};
 
 use serde::Deserialize;
 
+use crate::actor_handle::{Actor, run};
 use crate::facts::Who;
 use crate::invariants::{Invariants, ProcessKey};
 use crate::seen::expect_code;
 use crate::settings::{SECONDS_FOR_A_STORM, lives};
-use crate::stage::{Actor, run};
 use crate::sys;
 use crate::tracer::FileTracer;
 use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(a_storm_is_seen_without_loss),
-    test!(every_zombie_of_a_storm_is_seen_to_go),
-    test!(what_a_small_ring_loses_is_counted_and_the_stream_goes_on),
+    test!(a_storm_is_traced_without_loss),
+    test!(every_zombie_of_a_storm_is_reported_as_reaped),
+    test!(losses_of_a_small_ring_are_counted_and_the_stream_continues),
     test!(strict_turns_a_loss_into_an_exit_code),
-    test!(who_enters_a_storm_from_outside_is_none_of_it),
-    test!(the_model_is_surprised_by_nothing_where_no_event_was_lost),
+    test!(visitors_from_outside_do_not_count_as_the_storm),
+    test!(without_losses_the_model_has_no_inconsistencies),
 ];
 
 const WORKERS: u64 = 2;
@@ -52,12 +53,12 @@ struct Loss {
     count: u64,
 }
 
-/// What the stream of a storm holds.
+/// The events of a storm that the stream reported.
 struct Report {
-    /// Lines about processes of the storm, by event.
+    /// Number of lines about processes of the storm, by event.
     inside: BTreeMap<String, u64>,
-    /// Lines about other processes of its namespace, by event: those that were forked from outside (nsenter, docker exec, a tool
-    /// that asks each namespace how it numbers processes), and what stems from them.
+    /// Number of lines about other processes in its namespace, by event. Processes outside forked them (nsenter,
+    /// docker exec, a tool that asks each namespace for its PIDs); their descendants count too.
     visitors: BTreeMap<String, u64>,
     lost_lines: u64,
     straggler_seen: bool,
@@ -71,7 +72,7 @@ impl Report {
         self.inside.get(event).copied().unwrap_or(0)
     }
 
-    /// The lines about processes of its namespace, of any kind.
+    /// Number of lines about all processes in its namespace.
     fn seen_there(&self, event: &str) -> u64 {
         self.seen(event) + self.visitors.get(event).copied().unwrap_or(0)
     }
@@ -80,24 +81,24 @@ impl Report {
         self.end
             .kernel
             .get(event)
-            .unwrap_or_else(|| panic!("the kernel's counts name {event}: {:?}", self.end.kernel))
+            .unwrap_or_else(|| panic!("the kernel's counts lack {event}: {:?}", self.end.kernel))
     }
 }
 
-/// How a storm is watched.
+/// How long or under which conditions a storm is traced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watch {
-    /// To its end.
+    /// Until its end.
     Steadily,
-    /// Until every zombie is gone too, or some seconds have passed.
+    /// Until every zombie is reaped too, or for some seconds.
     ToTheLastReap,
-    /// By a program that is stopped while the storm lasts, so that the ring must overflow.
+    /// By a program that is stopped during the storm, so that the ring must overflow.
     Stalled,
-    /// To its end, and others enter its namespace meanwhile.
+    /// Until its end, while other processes enter its namespace.
     WithVisitors,
 }
 
-/// How many processes enter a storm's namespace, each of which forks one more there.
+/// Number of processes that enter a storm's namespace. Each forks one more there.
 const VISITORS: u64 = 4;
 
 fn visit(init: &Who) {
@@ -108,16 +109,16 @@ fn visit(init: &Who) {
     }
 }
 
-/// A storm of so many lives in one namespace, watched through a filter for that namespace.
+/// Runs a storm with this number of lives in one namespace, traced with a filter for that namespace.
 fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     let mut actor = Actor::start("storm", &[&lives.to_string(), &WORKERS.to_string()]);
     let init: Who = actor.hear("init");
-    // Held, so that its number is not another's before the stream has ended.
-    let _pin = std::fs::File::open(format!("/proc/{}/ns/pid", init.pid)).expect("a child's namespace");
+    // Held open, so that no other namespace gets its number before the stream ends.
+    let _pin = std::fs::File::open(format!("/proc/{}/ns/pid", init.pid)).expect("open the namespace");
     let filter = ["-n", &init.ns.to_string(), "-e", "process.*", "-e", "namespace.*"];
     let tracer = FileTracer::start(&[&filter, args].concat());
     if watch == Watch::Stalled {
-        sys::kill(tracer.pid(), libc::SIGSTOP).expect("a child can be stopped");
+        sys::kill(tracer.pid(), libc::SIGSTOP).expect("stop the tracer");
     }
     actor.go();
     if watch == Watch::WithVisitors {
@@ -125,19 +126,19 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     }
     let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
     if watch == Watch::Stalled {
-        sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
+        sys::kill(tracer.pid(), libc::SIGCONT).expect("continue the tracer");
         tracer.wait_for_text("the loss", r#""event":"stream.lost""#);
-        // The small ring would lose the process after the storm, too.
+        // Otherwise the small ring would also lose the process after the storm.
         tracer.wait_until_quiet();
     }
-    assert_eq!(done, lives, "lives that the storm gave");
+    assert_eq!(done, lives, "the number of lives in the storm");
     actor.go();
     let straggler: Who = actor.hear("straggler");
     tracer.wait_for_text("the process after the storm", r#""exit":{"code":42}"#);
     actor.go();
     actor.finish();
     if watch == Watch::ToTheLastReap {
-        // A process is freed some milliseconds after its parent has waited for it.
+        // The kernel frees a process some milliseconds after its parent's wait.
         tracer.wait_for_lines(r#""event":"process.reap""#, births(lives) + 1);
     }
     let mut rules = Invariants::default();
@@ -171,34 +172,30 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     let counts = rules.end();
     let end = end.expect("a checked stream has an end");
     for event in inside.keys() {
-        assert_eq!(
-            end.events.get(event),
-            Some(&counts[event]),
-            "stream.end counts the {event} that were printed"
-        );
+        assert_eq!(end.events.get(event), Some(&counts[event]), "stream.end must count the printed {event}");
     }
     Report { inside, visitors, lost_lines: losses, straggler_seen, end, stderr, status }
 }
 
-/// The storm's own, and those that it needs to make them: the workers and the last one. The init is older than the
-/// tracer, so it is only seen to exit.
+/// Number of forks in a storm: its short-lived processes, the workers and the last process. The init is older than the
+/// tracer, so only its exit is seen.
 fn births(lives: u64) -> u64 {
     lives + WORKERS + 1
 }
 
-fn a_storm_is_seen_without_loss() {
+fn a_storm_is_traced_without_loss() {
     let lives = lives();
     let report = watch_storm(lives, Watch::Steadily, &[]);
     expect_code(report.status, 0, &report.stderr);
     let lost: u64 = report.end.lost.values().sum();
-    assert_eq!(lost, report.lost_lines, "the lines of the stream and its end agree on what was lost");
+    assert_eq!(lost, report.lost_lines, "the lines of the stream and its end must agree on the loss");
     let left_out = report.end.lost.get("hook").copied().unwrap_or(0);
-    // Where the kernel leaves programs out, the second one of a moment can be put aside as the first: in a guest whose
-    // CPU stands still most of the time that happens to a few of thousands, and all are counted.
+    // On kernels that skip programs, the second program of a pair can be preempted too. In a guest that rarely gets CPU
+    // time, this happens to a few of thousands of events. All are counted.
     let most = if probes::tracepoints_are_preemptible() { lives / 50 } else { 0 };
     assert!(
         lost == left_out && left_out <= most,
-        "the ring was large enough, and the kernel ran all hooks but {most}: {:?}, {}",
+        "the ring must be large enough, and the kernel may skip at most {most} hooks: {:?}, {}",
         report.end,
         report.stderr
     );
@@ -218,16 +215,16 @@ fn a_storm_is_seen_without_loss() {
         assert_eq!(
             (kernel.submitted + swept, kernel.lost),
             (report.seen_there(event), 0),
-            "{event} as the kernel counted it, visitors {:?} included",
+            "the kernel's count of {event}, including visitors {:?}",
             report.visitors
         );
     }
-    assert!(report.straggler_seen, "the process after the storm");
+    assert!(report.straggler_seen, "the process after the storm must be seen");
 }
 
-/// Where the kernel frees a process in a moment at which it runs no eBPF program (a machine whose PID 1 is hidden from
-/// them has such moments), only a sweep can show that the zombie is gone.
-fn every_zombie_of_a_storm_is_seen_to_go() {
+/// Some kernels run no eBPF program while the machine's PID 1 is current. If such a kernel frees a process at that
+/// time, only a sweep shows that the zombie is gone.
+fn every_zombie_of_a_storm_is_reported_as_reaped() {
     let lives = lives() / 5;
     let report = watch_storm(lives, Watch::ToTheLastReap, &[]);
     expect_code(report.status, 0, &report.stderr);
@@ -248,9 +245,9 @@ fn every_zombie_of_a_storm_is_seen_to_go() {
 fn expect_loss_is_counted(report: &Report, lives: u64) {
     let expected = births(lives);
     let ring = report.end.lost.get("ring").copied().unwrap_or(0);
-    assert!(ring > 0, "a stopped reader and a small ring lose events: {:?}", report.end);
+    assert!(ring > 0, "a stopped reader and a small ring must lose events: {:?}", report.end);
     let lost: u64 = report.end.lost.values().sum();
-    assert_eq!(report.lost_lines, lost, "the lines of the stream and its end agree on what was lost");
+    assert_eq!(report.lost_lines, lost, "the lines of the stream and its end must agree on the loss");
     for (event, expected) in [("process.fork", expected), ("process.exit", expected + 1)] {
         let (seen, kernel) = (report.seen(event), report.kernel(event));
         let (known, left_out) = (seen + kernel.lost, report.end.lost.get("hook").copied().unwrap_or(0));
@@ -258,17 +255,21 @@ fn expect_loss_is_counted(report: &Report, lives: u64) {
             known <= expected && expected - known <= left_out,
             "{event}: {seen} seen and {kernel:?}, {left_out} without a record, of {expected}"
         );
-        assert_eq!(kernel.submitted, report.seen_there(event), "{event}: all that was submitted was printed");
+        assert_eq!(
+            kernel.submitted,
+            report.seen_there(event),
+            "{event}: all submitted records must be printed"
+        );
     }
     let by_kind: u64 = report.end.kernel.values().map(|count| count.lost).sum();
-    assert_eq!(by_kind, ring, "the losses by kind add up: {:?}", report.end);
+    assert_eq!(by_kind, ring, "the losses by kind must add up: {:?}", report.end);
     let stderr = report.stderr.to_lowercase();
     let named = stderr.contains("lost") && stderr.contains(&ring.to_string());
-    assert!(named, "stderr names the loss of {ring}: {}", report.stderr);
-    assert!(report.straggler_seen, "the stream goes on after the loss");
+    assert!(named, "stderr must name the loss of {ring}: {}", report.stderr);
+    assert!(report.straggler_seen, "the stream must continue after the loss");
 }
 
-fn what_a_small_ring_loses_is_counted_and_the_stream_goes_on() {
+fn losses_of_a_small_ring_are_counted_and_the_stream_continues() {
     let lives = lives() / 10;
     let report = watch_storm(lives, Watch::Stalled, &["--ring-size", "16K"]);
     expect_loss_is_counted(&report, lives);
@@ -282,8 +283,8 @@ fn strict_turns_a_loss_into_an_exit_code() {
     expect_code(report.status, 5, &report.stderr);
 }
 
-/// Others may enter any namespace of a machine at any time: what they fork there is no part of the storm.
-fn who_enters_a_storm_from_outside_is_none_of_it() {
+/// Other processes may enter any namespace at any time. Their forks there do not belong to the storm.
+fn visitors_from_outside_do_not_count_as_the_storm() {
     let lives = lives() / 20;
     let report = watch_storm(lives, Watch::WithVisitors, &[]);
     expect_code(report.status, 0, &report.stderr);
@@ -295,14 +296,14 @@ fn who_enters_a_storm_from_outside_is_none_of_it() {
             "{event}: {seen} of {expected}, {left_out} lost"
         );
         let visitors = report.visitors.get(event).copied().unwrap_or(0);
-        // The shell and what it starts, of each.
+        // Each visitor is a shell and its child.
         assert!(visitors >= 2 * VISITORS - left_out.min(2 * VISITORS), "{event}: {:?}", report.visitors);
     }
 }
 
-/// The stream starts in the midst of a storm, and sees many namespaces come and go: of none the end may come before the
-/// beginning, or twice.
-fn the_model_is_surprised_by_nothing_where_no_event_was_lost() {
+/// The stream starts in the middle of a storm, and many namespaces come and go. For the model, no process or namespace
+/// may end before it begins, and none may end twice.
+fn without_losses_the_model_has_no_inconsistencies() {
     let (lives, namespaces) = (lives() / 5, lives() / 50);
     let mut storm = Actor::start("storm", &[&lives.to_string(), &WORKERS.to_string()]);
     let _: Who = storm.hear("init");
@@ -313,7 +314,7 @@ fn the_model_is_surprised_by_nothing_where_no_event_was_lost() {
     let _: u64 = churn.hear_within(SECONDS_FOR_A_STORM, "done");
     churn.finish();
     let done: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
-    assert_eq!(done, lives, "lives that the storm gave");
+    assert_eq!(done, lives, "the number of lives in the storm");
     storm.go();
     let _: Who = storm.hear("straggler");
     storm.go();
@@ -331,15 +332,19 @@ fn the_model_is_surprised_by_nothing_where_no_event_was_lost() {
     let end = end.expect("the stream has an end");
     assert!(
         end.lost.is_empty() || probes::tracepoints_are_preemptible(),
-        "the ring was large enough: {:?}, {stderr}",
+        "the ring must be large enough: {:?}, {stderr}",
         end.lost
     );
     let creations = end.kernel.get("namespace.create").map_or(0, |count| count.submitted + count.lost);
     let left_out = end.lost.get("hook").copied().unwrap_or(0);
-    assert!(creations >= created, "the kernel counts each of the {created} that were printed: {creations}");
+    assert!(creations >= created, "the kernel counts {creations} creations, but {created} were printed");
     assert!(created + left_out >= namespaces, "{created} of {namespaces} namespaces, {left_out} lost");
     if end.lost.is_empty() {
         let model = end.model.expect("a stream with a snapshot has a model");
-        assert_eq!(model.surprises, BTreeMap::new(), "{creations} namespaces, and nothing was lost");
+        assert_eq!(
+            model.surprises,
+            BTreeMap::new(),
+            "inconsistencies with {creations} namespaces, although nothing was lost"
+        );
     }
 }

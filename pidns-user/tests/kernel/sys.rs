@@ -1,15 +1,23 @@
-//! The system calls that make the situations, and nothing on top of them.
+//! Thin wrappers of the system calls that create the situations.
 //!
-//! Everything here is for a process with one thread: after a fork the child goes on with a copy of this program, which
-//! is sound only while no other thread can hold a lock.
+//! They are for a process with one thread. After a fork the child continues with a copy of this program. That is
+//! sound only while no other thread can hold a lock.
+
+// Other test programs include this file by its path, too.
+#[path = "sys/mounts.rs"]
+mod mounts;
+#[path = "sys/pipes.rs"]
+mod pipes;
 
 use std::ffi::{CString, c_int, c_long, c_uint, c_ulong};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitStatus;
+
+pub(crate) use self::mounts::*;
+pub(crate) use self::pipes::*;
 
 pub(crate) type Pid = libc::pid_t;
 
@@ -21,22 +29,22 @@ pub(crate) const NS_GET_PARENT: c_ulong = 0xb702;
 pub(crate) const NS_GET_OWNER_UID: c_ulong = 0xb704;
 pub(crate) const NS_GET_ID: c_ulong = 0x8008_b70d;
 
-/// The kernel writes one line to stderr for the panic of a child; the status reports it to the parent.
+/// The exit code of a child that panics. The panic prints a line to stderr, and the status reports it to the parent.
 const PANICKED: c_int = 101;
 
 fn checked(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// What a process is born with, beside its parent's state.
+/// The options for a new process.
 #[derive(Clone, Default)]
 pub(crate) struct Birth {
     pub(crate) flags: c_int,
-    /// The PIDs to take, from the innermost namespace outwards, as clone3 wants them.
+    /// The PIDs to choose, from the innermost namespace outwards, in clone3's order.
     pub(crate) set_tid: Vec<Pid>,
 }
 
-/// A process that `clone` gave life to, in the parent; the child runs `life` and ends with what it returns.
+/// Returns the new PID in the parent. The child runs `life` and exits with its result.
 fn continue_as(result: c_long, life: impl FnOnce() -> c_int) -> io::Result<Pid> {
     match checked(result)? {
         0 => exit_now(catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED)),
@@ -48,16 +56,17 @@ pub(crate) fn fork(life: impl FnOnce() -> c_int) -> io::Result<Pid> {
     clone(0, life)
 }
 
-/// clone(2) without a stack: a fork with more flags.
+/// clone(2) without a new stack: a fork with additional flags.
 pub(crate) fn clone(flags: c_int, life: impl FnOnce() -> c_int) -> io::Result<Pid> {
     let flags = c_long::from(flags | libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and with no stack given the child has its own copy of this one, and there is one thread.
+    // SAFETY: without CLONE_VM and without a stack the child has its own copy of this stack. There is only one
+    // thread.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
     continue_as(result, life)
 }
 
 pub(crate) fn clone3(birth: &Birth, life: impl FnOnce() -> c_int) -> io::Result<Pid> {
-    // SAFETY: clone_args is made of integers, for which zero is a value.
+    // SAFETY: clone_args consists of integers, for which zero is a value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = birth.flags as u64;
     args.exit_signal = libc::SIGCHLD as u64;
@@ -65,25 +74,25 @@ pub(crate) fn clone3(birth: &Birth, life: impl FnOnce() -> c_int) -> io::Result<
         args.set_tid = birth.set_tid.as_ptr() as u64;
         args.set_tid_size = birth.set_tid.len() as u64;
     }
-    // SAFETY: args and the set_tid it points to live across the call, and its size is passed; the child has its own
-    // copy of the stack, as in clone() above.
+    // SAFETY: args and its set_tid live across the call, and the size is passed. The child has its own copy of the
+    // stack, as in clone() above.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     continue_as(result, life)
 }
 
 pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
-    // SAFETY: takes an integer, touches no memory of ours.
+    // SAFETY: unshare takes an integer and touches no memory of ours.
     checked(c_long::from(unsafe { libc::unshare(flags) })).map(drop)
 }
 
-/// setns(2); `fd` may be a namespace file or a pidfd.
+/// setns(2). `fd` may be a namespace file or a pidfd.
 pub(crate) fn setns(fd: BorrowedFd<'_>, flags: c_int) -> io::Result<()> {
-    // SAFETY: takes integers; the descriptor is open for as long as it is borrowed.
+    // SAFETY: setns takes integers. The descriptor is open as long as it is borrowed.
     checked(c_long::from(unsafe { libc::setns(fd.as_raw_fd(), flags) })).map(drop)
 }
 
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: takes integers, touches no memory of ours.
+    // SAFETY: pidfd_open takes integers and touches no memory of ours.
     let fd = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: the kernel just returned this descriptor and nothing else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
@@ -104,32 +113,32 @@ pub(crate) fn geteuid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Ends this process without running anything of its parent's copy: no destructors, no flushing.
+/// Ends this process without running code from the parent's copy: no destructors, no flushing.
 pub(crate) fn exit_now(code: c_int) -> ! {
     // SAFETY: never returns.
     unsafe { libc::_exit(code) }
 }
 
-/// Ends this thread alone.
+/// Ends only this thread.
 pub(crate) fn exit_thread() -> ! {
-    // SAFETY: exit(2) of one thread; its stack stays mapped, and nothing of it is used by another thread.
+    // SAFETY: exit(2) ends one thread. Its stack stays mapped, and no other thread uses anything on it.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
     unreachable!("exit(2) returned")
 }
 
-/// Lets this process have as many files open as it may.
+/// Raises this process's soft limit of open files to the hard one.
 pub(crate) fn allow_many_files() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes to `limit`, which is one.
+    // SAFETY: getrlimit writes to `limit`, which is live.
     checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }.into())?;
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: reads from `limit`, which is one.
+    // SAFETY: setrlimit reads `limit`, which is live.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }.into()).map(drop)
 }
 
-/// Keeps this thread, and what it starts, on the CPU that it runs on; returns where it could run before.
+/// Pins this thread and its later children to the current CPU. Returns the CPUs that it could run on before.
 pub(crate) fn pin_to_own_cpu() -> io::Result<libc::cpu_set_t> {
-    // SAFETY: a set of bits, for which zeros are a value.
+    // SAFETY: cpu_set_t is a bit set, for which zeros are a value.
     let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: writes to `before`, whose size is passed.
     checked(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut before) }.into())?;
@@ -169,68 +178,68 @@ pub(crate) fn wait(pid: Pid) -> io::Result<ExitStatus> {
     Ok(ExitStatus::from_raw(status))
 }
 
-/// Waits until a child is a zombie and leaves it one.
+/// Waits until a child is a zombie, without reaping it.
 pub(crate) fn wait_without_reaping(pid: Pid) -> io::Result<()> {
     // SAFETY: siginfo_t is plain data, for which zero is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let options = libc::WEXITED | libc::WNOWAIT;
-    // SAFETY: info is live, and the pid is our own child's.
+    // SAFETY: info is live, and the PID is our own child's.
     checked(c_long::from(unsafe { libc::waitid(libc::P_PID, pid as c_uint, &raw mut info, options) }))
         .map(drop)
 }
 
 pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
     assert!(pid > 0, "kill({pid}) would reach a group or all processes");
-    // SAFETY: takes integers, touches no memory of ours.
+    // SAFETY: kill takes integers and touches no memory of ours.
     checked(c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
 
-/// PTRACE_SEIZE: traces a thread, which goes on running.
+/// PTRACE_SEIZE: traces a thread, which continues to run.
 pub(crate) fn seize(tid: Pid) -> io::Result<()> {
-    // SAFETY: this request has neither an address nor data.
+    // SAFETY: this request has no address and no data.
     checked(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0_usize, 0_usize) }).map(drop)
 }
 
-/// Makes this process die with its parent: nothing survives a failed test.
+/// Makes this process die with its parent, so that nothing survives a failed test.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes an integer.
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })).map(drop)
 }
 
-/// Makes this process the one that takes the orphans among its descendants.
+/// Makes this process a subreaper, which adopts the orphans among its descendants.
 pub(crate) fn become_subreaper() -> io::Result<()> {
     // SAFETY: PR_SET_CHILD_SUBREAPER takes an integer.
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) })).map(drop)
 }
 
-/// Leads a process group of its own.
+/// Starts a new process group and leads it.
 pub(crate) fn new_group() -> io::Result<()> {
-    // SAFETY: takes integers, touches no memory.
+    // SAFETY: setpgid takes integers and touches no memory.
     checked(c_long::from(unsafe { libc::setpgid(0, 0) })).map(drop)
 }
 
-/// Leads a session of its own.
+/// Starts a new session and leads it.
 pub(crate) fn new_session() -> io::Result<()> {
-    // SAFETY: touches no memory.
+    // SAFETY: setsid touches no memory.
     checked(c_long::from(unsafe { libc::setsid() })).map(drop)
 }
 
-/// PR_SET_NAME: the kernel keeps the first 15 bytes.
+/// PR_SET_NAME. The kernel keeps the first 15 bytes.
 pub(crate) fn set_name(name: &[u8]) -> io::Result<()> {
     let name = CString::new(name).expect("a process name without NUL");
     // SAFETY: name is NUL-terminated and lives across the call.
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) })).map(drop)
 }
 
-/// Drops every identity and with it every capability.
+/// Drops every identity, and with it every capability.
 pub(crate) fn become_uid(uid: u32) -> io::Result<()> {
-    // SAFETY: takes integers; in a process with one thread the raw call changes all there is to change.
+    // SAFETY: setresgid takes integers. The raw call changes only this thread, which is the only one.
     checked(unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) })?;
     // SAFETY: as above.
     checked(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// rt_sigqueueinfo(2): a signal with a `si_code` of this process's choice.
+/// rt_sigqueueinfo(2): sends a signal with a chosen `si_code`.
 pub(crate) fn queue_signal(pid: Pid, signal: c_int, code: c_int) -> io::Result<()> {
     // SAFETY: siginfo_t is plain data.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -240,23 +249,24 @@ pub(crate) fn queue_signal(pid: Pid, signal: c_int, code: c_int) -> io::Result<(
     checked(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, &raw const info) }).map(drop)
 }
 
-/// The kernel kills this process with SIGKILL once it has used that much processor time (RLIMIT_CPU).
+/// Makes the kernel kill this process with SIGKILL after this much processor time (RLIMIT_CPU).
 pub(crate) fn limit_processor_time(seconds: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds };
     // SAFETY: limit lives across the call.
     checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) })).map(drop)
 }
 
-/// Lets a process that has changed its identity be read by others of the new one.
+/// After a change of identity, allows other processes of the new identity to read this process.
 pub(crate) fn be_dumpable() -> io::Result<()> {
     // SAFETY: PR_SET_DUMPABLE takes an integer.
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) })).map(drop)
 }
 
-/// From now on the kernel answers these system calls of this process with these error numbers, before it handles them (seccomp).
+/// Installs a seccomp filter: the kernel answers these system calls of this process with these error numbers, and
+/// does not run them.
 pub(crate) fn answer_calls(answers: &[(c_long, c_int)]) -> io::Result<()> {
     let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    // The number is the first field of what a filter sees.
+    // The number of the call is the first field of a filter's input.
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     for &(call, errno) in answers {
         program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32));
@@ -278,7 +288,7 @@ pub(crate) fn forbid_core_dumps() -> io::Result<()> {
     checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })).map(drop)
 }
 
-/// At most this many processes of this user (RLIMIT_NPROC).
+/// Limits the number of this user's processes (RLIMIT_NPROC).
 pub(crate) fn limit_processes(most: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: limit lives across the call.
@@ -287,9 +297,9 @@ pub(crate) fn limit_processes(most: u64) -> io::Result<()> {
 
 pub(crate) extern "C" fn on_signal_do_nothing(_: c_int) {}
 
-/// SIG_DFL, SIG_IGN, or a handler that does nothing.
+/// Sets SIG_DFL, SIG_IGN, or a handler that does nothing.
 pub(crate) fn set_disposition(signal: c_int, disposition: libc::sighandler_t) -> io::Result<()> {
-    // SAFETY: the disposition is one of the two constants or on_signal_do_nothing, which is async-signal-safe.
+    // SAFETY: the disposition is one of the two constants, or on_signal_do_nothing, which is async-signal-safe.
     if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
         Err(io::Error::last_os_error())
     } else {
@@ -302,21 +312,21 @@ pub(crate) fn block_signal(signal: c_int) -> io::Result<()> {
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: set is live.
     unsafe { libc::sigemptyset(&raw mut set) };
-    // SAFETY: set is live and initialised, the signal number is a constant of libc.
+    // SAFETY: set is live and initialised. The signal number is a constant of libc.
     unsafe { libc::sigaddset(&raw mut set, signal) };
-    // SAFETY: set is live, the old mask is not asked for.
+    // SAFETY: set is live. The old mask is not requested.
     checked(c_long::from(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }))
         .map(drop)
 }
 
-/// Reads address 0, as a program with a bug does.
+/// Reads an invalid address, like a program with a bug.
 pub(crate) fn segfault() -> ! {
-    // SAFETY: the fault is the purpose; it ends this process (SIGSEGV has its default action here).
+    // SAFETY: the fault is intended. It ends this process, because SIGSEGV has its default action here.
     let value = unsafe { std::ptr::without_provenance::<u8>(8).read_volatile() };
     unreachable!("address 8 holds {value}")
 }
 
-/// Replaces this program; returns only the error.
+/// Replaces this program. Returns only on error.
 pub(crate) fn exec(program: &str, args: &[&str]) -> io::Error {
     let strings: Vec<CString> = std::iter::once(&program)
         .chain(args)
@@ -329,69 +339,24 @@ pub(crate) fn exec(program: &str, args: &[&str]) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// reboot(2) with this command. In the initial PID namespace that is the machine's: only the caller's checks keep it away.
+/// reboot(2) with this command. In the initial PID namespace it affects the whole machine: only the caller's checks
+/// prevent that.
 pub(crate) fn reboot(command: c_int) -> io::Error {
-    // SAFETY: takes an integer, touches no memory of ours.
+    // SAFETY: reboot takes an integer and touches no memory of ours.
     unsafe { libc::reboot(command) };
     io::Error::last_os_error()
 }
 
-fn path(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL in a path of ours")
-}
-
-/// Keeps what is mounted from now on to this mount namespace.
-pub(crate) fn mount_privately() -> io::Result<()> {
-    let flags = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: the path is live; the other pointers may be null with these flags.
-    let result =
-        unsafe { libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null()) };
-    checked(result.into()).map(drop)
-}
-
-/// Mounts a new proc there, with these options: it shows the namespace of this process.
-pub(crate) fn mount_proc(place: &Path, options: &str) -> io::Result<()> {
-    let (place, options) = (path(place), CString::new(options)?);
-    let kind = c"proc".as_ptr();
-    // SAFETY: all are live, and NUL-terminated.
-    checked(unsafe { libc::mount(kind, place.as_ptr(), kind, 0, options.as_ptr().cast()) }.into()).map(drop)
-}
-
-/// Mounts a file system that the reader of this /dev/fuse serves, for all users.
-pub(crate) fn mount_fuse(place: &Path, device: BorrowedFd<'_>) -> io::Result<()> {
-    let fd = device.as_raw_fd();
-    let options = CString::new(format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other"))?;
-    let place = path(place);
-    let (name, kind) = (c"hanging".as_ptr(), c"fuse".as_ptr());
-    // SAFETY: all are live, and NUL-terminated.
-    checked(unsafe { libc::mount(name, place.as_ptr(), kind, 0, options.as_ptr().cast()) }.into()).map(drop)
-}
-
-/// Shows the file `what` at `place` too, which must be a file.
-pub(crate) fn bind_mount(what: &str, place: &Path) -> io::Result<()> {
-    let (what, place) = (path(Path::new(what)), path(place));
-    // SAFETY: both paths are live; the other pointers may be null with this flag.
-    let result = unsafe {
-        libc::mount(what.as_ptr(), place.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null())
-    };
-    checked(result.into()).map(drop)
-}
-
-pub(crate) fn unmount(place: &Path) -> io::Result<()> {
-    // SAFETY: the path is live.
-    checked(unsafe { libc::umount(path(place).as_ptr()) }.into()).map(drop)
-}
-
-/// The clock that the kernel stamps processes and events with.
+/// The clock of the kernel's timestamps for processes and events.
 pub(crate) fn boot_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: now is live.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
-    assert_eq!(result, 0, "CLOCK_BOOTTIME can be read");
+    assert_eq!(result, 0, "read CLOCK_BOOTTIME");
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// An nsfs ioctl that answers with a descriptor.
+/// An nsfs ioctl that returns a descriptor.
 pub(crate) fn ns_ioctl_fd(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<OwnedFd> {
     // SAFETY: these requests take no argument.
     let result = checked(c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _) }))?;
@@ -399,98 +364,19 @@ pub(crate) fn ns_ioctl_fd(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<Ow
     Ok(unsafe { OwnedFd::from_raw_fd(result as c_int) })
 }
 
-/// An nsfs ioctl that fills in an integer; `T` must have the size that the request names.
+/// An nsfs ioctl that fills in an integer. `T` must have the size that the request names.
 pub(crate) fn ns_ioctl_value<T: Default>(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<T> {
     let mut value = T::default();
-    // SAFETY: value is live and as large as the request states; the kernel writes an integer into it.
+    // SAFETY: value is live and as large as the request states. The kernel writes an integer into it.
     checked(c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _, &raw mut value) }))?;
     Ok(value)
 }
 
-/// One byte through a pipe: one process waits, another one lets it go.
-pub(crate) struct Gate {
-    read: OwnedFd,
-    write: OwnedFd,
-}
-
-impl Gate {
-    pub(crate) fn new() -> Self {
-        let mut fds = [0; 2];
-        // SAFETY: fds has room for the two descriptors.
-        let result = unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) };
-        assert_eq!(result, 0, "a pipe: {}", io::Error::last_os_error());
-        // SAFETY: pipe2 just returned this descriptor and nothing else has it.
-        let read = unsafe { OwnedFd::from_raw_fd(fds[0]) };
-        // SAFETY: as above.
-        let write = unsafe { OwnedFd::from_raw_fd(fds[1]) };
-        Self { read, write }
-    }
-
-    pub(crate) fn open(&self) {
-        let wrote = write_once(self.write.as_fd(), b"!");
-        assert_eq!(wrote, 1, "a pipe takes a byte: {}", io::Error::last_os_error());
-    }
-
-    pub(crate) fn wait(&self) {
-        assert!(read_byte(self.read.as_fd()).is_some(), "the other side of a gate went away");
-    }
-
-    /// Whether it is, and no process has gone through.
-    pub(crate) fn is_open(&self) -> bool {
-        let mut fd = libc::pollfd { fd: self.read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live pollfd, and no time to wait.
-        unsafe { libc::poll(&raw mut fd, 1, 0) == 1 }
-    }
-
-    /// Keeps the waiting end alone, so that the death of the opening process ends the waiting.
-    pub(crate) fn into_waiter(self) -> Waiter {
-        Waiter { read: self.read }
-    }
-}
-
-/// The waiting end of a gate.
-pub(crate) struct Waiter {
-    read: OwnedFd,
-}
-
-impl Waiter {
-    pub(crate) fn wait(&self) {
-        assert!(read_byte(self.read.as_fd()).is_some(), "the other side of a gate died");
-    }
-}
-
-fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> isize {
-    // SAFETY: bytes is live and its length is passed.
-    unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) }
-}
-
-/// Writes all of it in one call, so that processes that share a pipe do not mix their lines.
-pub(crate) fn write_line(fd: BorrowedFd<'_>, line: &str) {
-    let wrote = write_once(fd, line.as_bytes());
-    assert_eq!(wrote, line.len() as isize, "writing a fact: {}", io::Error::last_os_error());
-}
-
-/// One byte, unbuffered; `None` at the end of the file.
-pub(crate) fn read_byte(fd: BorrowedFd<'_>) -> Option<u8> {
-    let mut byte = 0_u8;
-    loop {
-        // SAFETY: byte is live and one byte long.
-        match unsafe { libc::read(fd.as_raw_fd(), (&raw mut byte).cast(), 1) } {
-            1 => return Some(byte),
-            0 => return None,
-            _ => {
-                let error = io::Error::last_os_error();
-                assert_eq!(error.raw_os_error(), Some(libc::EINTR), "reading a byte: {error}");
-            }
-        }
-    }
-}
-
-/// A terminal of this size: the end that shows it, and the one that programs write to.
+/// Opens a terminal of this size: the end that shows it, and the end that programs write to.
 pub(crate) fn terminal(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     let (mut master, mut slave) = (-1, -1);
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: two descriptors to fill in and a size to read, all live; a name and settings may be left out.
+    // SAFETY: both descriptors and the size are live. The name and the settings may be null.
     match unsafe {
         libc::openpty(
             &raw mut master,

@@ -1,12 +1,12 @@
-//! An init dies, and its namespace with it.
+//! Tests the exit of a PID 1 and the teardown of its namespace.
 
 use serde_json::{Value, json};
 
+use crate::actor_handle::{Actor, Report};
 use crate::facts::{Ended, Who};
 use crate::seen::{
     Seen, about, boot_ns, expect, expect_absent, expect_not, expect_order, expect_process, get, in_ns,
 };
-use crate::stage::{Actor, Report};
 use crate::tracer::{Tracer, watch};
 use crate::{Test, cgroups, probes, test};
 
@@ -15,22 +15,22 @@ pub(crate) const TESTS: &[Test] = &[
     test!(an_init_without_members_kills_no_process),
     test!(killed_init_takes_every_member_down_and_names_the_killer),
     test!(an_init_that_faults_has_the_cause_fault),
-    test!(an_inner_namespace_goes_down_with_the_outer_one),
+    test!(an_inner_namespace_dies_with_the_outer_one),
     test!(a_restart_inside_is_a_reboot),
     test!(a_halt_inside_is_a_reboot),
     test!(an_init_killed_by_oom_has_the_cause_oom, needs probes::memory_cgroup),
     test!(an_init_dies_with_its_last_thread_and_not_with_its_first),
-    test!(an_exec_by_another_thread_of_init_is_no_death),
-    test!(a_teardown_lasts_until_the_parent_outside_has_reaped),
+    test!(an_exec_by_another_thread_of_init_is_not_a_death),
+    test!(a_teardown_lasts_until_the_outside_parent_has_reaped),
 ];
 
-/// The init's death in three events, in order: its own, every member's, and the end of the waiting.
+/// Checks the three parts of an init's death, in order: its own exit, every member's exit, and the teardown.
 fn expect_downfall(seen: &Seen, init: &Who, members: &[Who], killed_by: u64) {
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect_process(init_exit, "/process", init);
     let teardown = seen.one("namespace.teardown", in_ns(init.ns));
     let duration: u64 = get(teardown, "/duration_ns");
-    assert!((1..10_000_000_000).contains(&duration), "a teardown takes some time: {teardown}");
+    assert!((1..10_000_000_000).contains(&duration), "the teardown has an unlikely duration: {teardown}");
     for member in members {
         let exit = seen.of("process.exit", member);
         expect_process(exit, "/process", member);
@@ -40,7 +40,10 @@ fn expect_downfall(seen: &Seen, init: &Who, members: &[Who], killed_by: u64) {
     }
     let exit = seen.of("process.exit", init);
     expect_absent(exit, "/cascade");
-    assert_eq!(exit["exit"], init_exit["exit"], "both events have the same end:\n  {exit}\n  {init_exit}");
+    assert_eq!(
+        exit["exit"], init_exit["exit"],
+        "both events must have the same exit:\n  {exit}\n  {init_exit}"
+    );
 }
 
 fn nested_of(teardown: &Value) -> Vec<u64> {
@@ -50,7 +53,7 @@ fn nested_of(teardown: &Value) -> Vec<u64> {
 fn an_exiting_init_takes_every_member_down() {
     let (report, seen) = watch("exit-with-members", &["50", "7"]);
     let (init, members): (Who, Vec<Who>) = (report.who("init"), report.all("member"));
-    assert_eq!(members.len(), 50, "members that the actor made");
+    assert_eq!(members.len(), 50, "the number of members");
 
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/exit", json!({ "code": 7 }));
@@ -59,9 +62,9 @@ fn an_exiting_init_takes_every_member_down() {
     expect_downfall(&seen, &init, &members, init.ns);
     let teardown = seen.one("namespace.teardown", in_ns(init.ns));
     expect(teardown, "/killed", 50);
-    assert!(nested_of(teardown).is_empty(), "nothing is nested here: {teardown}");
+    assert!(nested_of(teardown).is_empty(), "no namespace is nested here: {teardown}");
     let fallen = seen.all("process.exit", |event| event["cascade"] == init.ns);
-    assert_eq!(fallen.len(), 50, "processes that the namespace took with it");
+    assert_eq!(fallen.len(), 50, "the number of killed members");
 }
 
 fn an_init_without_members_kills_no_process() {
@@ -101,7 +104,7 @@ fn an_init_that_faults_has_the_cause_fault() {
     expect_downfall(&seen, &init, &members, init.ns);
 }
 
-fn an_inner_namespace_goes_down_with_the_outer_one() {
+fn an_inner_namespace_dies_with_the_outer_one() {
     let tracer = Tracer::start(&["-e", "all"]);
     let report = Actor::start("nested-teardown", &[]).finish();
     let inner_is_down = |event: &Value| event["event"] == "namespace.teardown" && event["ns"]["level"] == 2;
@@ -121,15 +124,15 @@ fn an_inner_namespace_goes_down_with_the_outer_one() {
     let (outer_end, inner_end) =
         (seen.one("namespace.teardown", in_ns(outer.ns)), seen.one("namespace.teardown", in_ns(inner.ns)));
     expect(outer_end, "/killed", 4);
-    assert_eq!(nested_of(outer_end), [inner.ns], "what went down with it: {outer_end}");
-    assert!(nested_of(inner_end).is_empty(), "nothing is nested there: {inner_end}");
+    assert_eq!(nested_of(outer_end), [inner.ns], "the inner namespace died with it: {outer_end}");
+    assert!(nested_of(inner_end).is_empty(), "no namespace is nested there: {inner_end}");
     expect_order(&[outer_exit, inner_exit, outer_end]);
     if inner_end["exact"] != false {
-        // Its parent ignores SIGCHLD by then: a hook may learn of its end only later, and reports that.
+        // The outer init ignores SIGCHLD by then, so a hook may report the end of the inner namespace late.
         expect_order(&[inner_exit, inner_end, outer_end]);
     }
 
-    // The outer init sends every signal in one go, before the inner one can wake up and do so too.
+    // The outer init sends all its signals at once, before the inner one can wake up and send its own.
     expect_downfall(&seen, &outer, &members, outer.ns);
     expect(seen.of("process.exit", &inner), "/cascade", outer.ns);
 }
@@ -142,7 +145,7 @@ fn a_halt_inside_is_a_reboot() {
     reboots_inside("halt", "SIGINT");
 }
 
-/// The wait status that the parent gets names the command: SIGHUP for a restart, SIGINT for a halt.
+/// The parent's wait status names the command: SIGHUP for a restart, SIGINT for a halt.
 fn reboots_inside(command: &str, signal: &str) {
     let (report, seen) = watch("reboot", &[command]);
     let (init, members): (Who, Vec<Who>) = (report.who("init"), report.all("member"));
@@ -153,7 +156,7 @@ fn reboots_inside(command: &str, signal: &str) {
 }
 
 fn an_init_killed_by_oom_has_the_cause_oom() {
-    let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let group = cgroups::memory_cgroups().expect("the probe found the memory controller").make(16 << 20);
     let (report, seen) = watch("memory-runs-out", &[group.path()]);
     let init = report.who("init");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
@@ -162,7 +165,7 @@ fn an_init_killed_by_oom_has_the_cause_oom() {
     expect_process(init_exit, "/cause/victim", &init);
 }
 
-/// Plays a situation whose init reports `halfway` and goes on when asked.
+/// Runs a situation that reports `halfway` and waits, and then lets it continue.
 fn watch_in_two_halves(situation: &str, halfway: &str) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
     let mut actor = Actor::start(situation, &[]);
@@ -176,10 +179,13 @@ fn watch_in_two_halves(situation: &str, halfway: &str) -> (Report, Seen) {
 fn an_init_dies_with_its_last_thread_and_not_with_its_first() {
     let (report, seen) = watch_in_two_halves("leader-leaves-init", "leader-gone");
     let init = report.who("init");
-    assert_eq!(report.the::<Ended>("end").code, Some(9), "the second thread decided how it ends");
+    assert_eq!(report.the::<Ended>("end").code, Some(9), "the second thread's exit code counts");
     let last_leaves: u64 = report.the("last-leaves");
     for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
-        assert!(boot_ns(event) >= last_leaves, "the first thread's end is not the init's: {event}");
+        assert!(
+            boot_ns(event) >= last_leaves,
+            "the end of the first thread must not count as the init's: {event}"
+        );
         expect_process(event, "/process", &init);
         expect(event, "/exit", json!({ "code": 9 }));
     }
@@ -187,28 +193,28 @@ fn an_init_dies_with_its_last_thread_and_not_with_its_first() {
     seen.one("namespace.teardown", in_ns(init.ns));
 }
 
-fn an_exec_by_another_thread_of_init_is_no_death() {
+fn an_exec_by_another_thread_of_init_is_not_a_death() {
     let (report, seen) = watch_in_two_halves("thread-execs-in-init", "after-exec");
     let (init, after): (Who, Who) = (report.who("init"), report.who("after-exec"));
-    assert_eq!((init.pid, &init.pids), (after.pid, &after.pids), "the thread became PID 1");
+    assert_eq!((init.pid, &init.pids), (after.pid, &after.pids), "the thread must become PID 1");
     let execs = seen.all("process.exec", about(init.pid));
-    assert_eq!(execs.len(), 2, "one exec by the actor and one by the thread: {execs:#?}");
+    assert_eq!(execs.len(), 2, "expected one exec by the actor and one by the thread: {execs:#?}");
     let leaving: u64 = report.the("leaving");
     for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
-        assert!(boot_ns(event) >= leaving, "no process died at the exec: {event}");
+        assert!(boot_ns(event) >= leaving, "no process may die at the exec: {event}");
         expect_process(event, "/process", &after);
         expect(event, "/exit", json!({ "code": 4 }));
     }
 }
 
-fn a_teardown_lasts_until_the_parent_outside_has_reaped() {
+fn a_teardown_lasts_until_the_outside_parent_has_reaped() {
     let (report, seen) = watch("zombie-held-from-outside", &["300"]);
     let init = report.who("init");
     let reaping: u64 = report.the("reaping");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
-    assert!(boot_ns(init_exit) < reaping, "the init did not wait to die: {init_exit}");
+    assert!(boot_ns(init_exit) < reaping, "the init must die at once: {init_exit}");
     let teardown = seen.one("namespace.teardown", in_ns(init.ns));
-    assert!(boot_ns(teardown) >= reaping, "the namespace waits for the parent outside: {teardown}");
+    assert!(boot_ns(teardown) >= reaping, "the namespace must wait for the outside parent: {teardown}");
     let duration: u64 = get(teardown, "/duration_ns");
-    assert!((200_000_000..5_000_000_000).contains(&duration), "about 300 ms: {teardown}");
+    assert!((200_000_000..5_000_000_000).contains(&duration), "expected about 300 ms: {teardown}");
 }

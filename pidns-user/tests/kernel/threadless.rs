@@ -1,4 +1,5 @@
-//! Where no thread and no process can be started: there this program is needed most.
+//! Runs the program where no thread and no process can be started. A machine without free PIDs is one that users need
+//! to look into.
 
 use std::ffi::c_uint;
 use std::fs;
@@ -10,30 +11,30 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::actor_handle::{Actor, patience, run, wait_in_time};
 use crate::cgroups::{self, ScratchCgroup};
 use crate::facts::Who;
 use crate::forest::{let_go, still};
 use crate::probes;
 use crate::seen::{Seen, expect_code};
 use crate::settings;
-use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
 use crate::tracer::{command, program, world_readable_copy};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(every_command_runs_in_a_pids_cgroup_that_is_full, needs probes::counting_cgroups),
-    test!(a_stream_in_a_full_pids_cgroup_is_whole_and_ends_with_a_signal, needs probes::counting_cgroups),
+    test!(every_command_runs_in_a_full_pids_cgroup, needs probes::counting_cgroups),
+    test!(a_stream_in_a_full_pids_cgroup_is_complete_and_ends_on_a_signal, needs probes::counting_cgroups),
     test!(an_unread_stream_in_a_full_pids_cgroup_ends_two_seconds_after_a_signal, needs probes::counting_cgroups),
     test!(a_plain_user_at_a_process_limit_can_take_snapshots_and_replay),
-    test!(a_lack_of_descriptors_is_not_taken_for_a_lack_of_the_kernel),
+    test!(a_lack_of_descriptors_is_not_blamed_on_the_kernel),
 ];
 
 /// A cgroup with room for one process, and a command that runs the program in it.
 fn full() -> (ScratchCgroup, impl Fn(&[&str]) -> Command) {
-    let root = cgroups::pids_controller().expect("the probe found it");
+    let root = cgroups::pids_controller().expect("the probe found the pids controller");
     let group = ScratchCgroup::make(&root);
-    fs::write(format!("{}/pids.max", group.path()), "1").expect("a limit can be set");
+    fs::write(format!("{}/pids.max", group.path()), "1").expect("set the limit");
     let procs = format!("{}/cgroup.procs", group.path());
     let command = move |args: &[&str]| {
         let mut command = Command::new("sh");
@@ -46,11 +47,11 @@ fn full() -> (ScratchCgroup, impl Fn(&[&str]) -> Command) {
     (group, command)
 }
 
-fn every_command_runs_in_a_pids_cgroup_that_is_full() {
+fn every_command_runs_in_a_full_pids_cgroup() {
     let mut actor = still("still-nested");
     let outer: Who = actor.hear("outer");
     let target = outer.ns.to_string();
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let recording = directory.path().join("recording");
     let recording = recording.to_str().expect("UTF-8");
     let (_group, command) = full();
@@ -74,29 +75,29 @@ fn every_command_runs_in_a_pids_cgroup_that_is_full() {
     let_go(actor);
 }
 
-fn a_stream_in_a_full_pids_cgroup_is_whole_and_ends_with_a_signal() {
+fn a_stream_in_a_full_pids_cgroup_is_complete_and_ends_on_a_signal() {
     let (_group, command) = full();
     let mut process = command(&["-o", "json", "-e", "all"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it runs");
+        .expect("start the program");
     let mut stdout = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
     let mut text = String::new();
-    stdout.read_line(&mut text).expect("a pipe can be read");
+    stdout.read_line(&mut text).expect("read the first line");
     assert!(text.contains("stream.start"), "the first line: {text}");
     let report = Actor::start("exit-with-members", &["3", "0"]).finish();
-    sys::kill(process.id() as Pid, libc::SIGINT).expect("it runs");
+    sys::kill(process.id() as Pid, libc::SIGINT).expect("send the signal");
     stdout.read_to_string(&mut text).expect("UTF-8");
     let status = wait_in_time(&mut process, "pidns-trace after a signal");
     let stderr = io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
     expect_code(status, 0, &stderr);
-    assert!(stderr.contains("no thread can be started"), "{stderr}");
-    // The check of the stream asks for its end.
+    assert!(stderr.contains("cannot start a thread"), "{stderr}");
+    // The check of the stream requires its end.
     let seen = Seen::check(text.lines().map(str::to_owned).collect(), stderr);
     let is_the_actor = |event: &serde_json::Value| event["process"]["pid"] == report.actor;
-    assert!(seen.events.iter().any(is_the_actor), "what happened was seen: {text}");
+    assert!(seen.events.iter().any(is_the_actor), "the stream must show the actor: {text}");
 }
 
 fn an_unread_stream_in_a_full_pids_cgroup_ends_two_seconds_after_a_signal() {
@@ -106,23 +107,24 @@ fn an_unread_stream_in_a_full_pids_cgroup_ends_two_seconds_after_a_signal() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it runs");
+        .expect("start the program");
     let mut stdout = BufReader::with_capacity(1, process.stdout.take().expect("stdout is a pipe"));
     let mut line = String::new();
-    stdout.read_line(&mut line).expect("a pipe can be read");
+    stdout.read_line(&mut line).expect("read the first line");
     Actor::start("exit-with-members", &["300", "0"]).finish();
     thread::sleep(patience(1));
     let began = Instant::now();
-    sys::kill(process.id() as Pid, libc::SIGINT).expect("it runs");
+    sys::kill(process.id() as Pid, libc::SIGINT).expect("send the signal");
     let status = wait_in_time(&mut process, "pidns-trace after a signal");
     let took = began.elapsed();
     let stderr = io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
     expect_code(status, 2, &stderr);
-    assert!(took >= Duration::from_millis(1_900) && took < patience(5), "it took {took:?}");
+    assert!(took >= Duration::from_millis(1_900) && took < patience(5), "the end took {took:?}");
     assert!(stderr.contains("not written"), "{stderr}");
 }
 
-/// The program, with this limit on what it may use; as a plain user, whom alone RLIMIT_NPROC binds, where it is that.
+/// A command that runs the program with this resource limit. RLIMIT_NPROC does not limit root, so for that the program
+/// runs as a plain user.
 fn limited(program: &Path, resource: c_uint, most: u64) -> Command {
     let mut command = Command::new(program);
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
@@ -140,13 +142,13 @@ fn limited(program: &Path, resource: c_uint, most: u64) -> Command {
 
 fn a_plain_user_at_a_process_limit_can_take_snapshots_and_replay() {
     const NOBODY: u32 = 65534;
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("create a temporary directory");
     let copy = world_readable_copy(directory.path());
     let recording = directory.path().join("recording");
     let file = recording.to_str().expect("UTF-8");
     let (status, _, stderr) = run(&mut command(&["record", file, "--duration", "100ms"]));
     expect_code(status, 0, &stderr);
-    fs::set_permissions(&recording, fs::Permissions::from_mode(0o644)).expect("our own file");
+    fs::set_permissions(&recording, fs::Permissions::from_mode(0o644)).expect("make the recording readable");
     for (args, expected) in [
         (&["tree"][..], "PROCS"),
         (&["ps"], "PID"),
@@ -160,8 +162,8 @@ fn a_plain_user_at_a_process_limit_can_take_snapshots_and_replay() {
     }
 }
 
-fn a_lack_of_descriptors_is_not_taken_for_a_lack_of_the_kernel() {
-    // From what nothing works with to what all works with: the kernel is never to blame.
+fn a_lack_of_descriptors_is_not_blamed_on_the_kernel() {
+    // Try limits from far too few to enough. No error may blame the kernel.
     let (mut refused, mut ran) = (0, 0);
     for most in (4..150).step_by(8) {
         let mut command = limited(&program(), libc::RLIMIT_NOFILE, most);

@@ -1,4 +1,4 @@
-//! The program under test, running: its stream as it comes, and how it ends.
+//! Runs the program under test, and reads its stream until the end.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::actor_handle::{Actor, Report, concerns_actor, patience, wait_in_time};
 use crate::again;
 use crate::facts::state;
 pub(crate) use crate::program::path as program;
 use crate::schemas::Schema;
 use crate::seen::Seen;
 use crate::settings;
-use crate::stage::{Actor, Report, concerns_the_cast, patience, wait_in_time};
 use crate::sys::{self, Pid};
 
 const SECONDS_TO_START: u64 = 5;
 const SECONDS_FOR_AN_EVENT: u64 = 5;
 
-/// Lines as a thread reads them.
+/// Lines that a thread reads.
 #[derive(Default)]
 struct Feed {
     lines: Mutex<Lines>,
@@ -41,7 +41,7 @@ impl Feed {
         self.lines.lock().expect("no reader panics while it holds the lines")
     }
 
-    /// Reads `from` to its end in a thread of its own.
+    /// Starts a thread that reads `from` to its end.
     fn read(from: impl Read + Send + 'static) -> (Arc<Self>, JoinHandle<()>) {
         let feed = Arc::new(Self::default());
         let writer = Arc::clone(&feed);
@@ -69,7 +69,7 @@ impl Feed {
         (feed, thread)
     }
 
-    /// Waits for the first line, from the start of the feed, that `wanted` accepts.
+    /// Waits for the first line of the feed that `wanted` accepts.
     fn wait_for(&self, time: Duration, mut wanted: impl FnMut(&str) -> bool) -> Result<String, &'static str> {
         let deadline = Instant::now() + time;
         let mut inspected = 0;
@@ -81,7 +81,7 @@ impl Feed {
             inspected = lines.all.len();
             let left = deadline.saturating_duration_since(Instant::now());
             if lines.ended {
-                return Err("the stream ended without it");
+                return Err("the stream ended first");
             }
             if left.is_zero() {
                 return Err("it did not come in time");
@@ -109,7 +109,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Starts it with these arguments behind `-o json` and waits until it watches.
+    /// Starts the program with `-o json` and these arguments, and waits until it traces.
     pub(crate) fn start(args: &[&str]) -> Self {
         let tracer = Self::start_raw(&[&["-o", "json"], args].concat());
         tracer.wait_for_line("stream.start", SECONDS_TO_START, |line| {
@@ -118,10 +118,10 @@ impl Tracer {
         tracer
     }
 
-    /// Starts it with no output chosen and does not wait.
+    /// Starts the program with only these arguments, without waiting.
     pub(crate) fn start_raw(args: &[&str]) -> Self {
         let mut process = command(args).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
-            panic!("{} cannot be run: {error}", program().display());
+            panic!("cannot start {}: {error}", program().display());
         });
         let (stdout, out) = Feed::read(process.stdout.take().expect("stdout is a pipe"));
         let (stderr, err) = Feed::read(process.stderr.take().expect("stderr is a pipe"));
@@ -132,18 +132,18 @@ impl Tracer {
         self.process.id() as Pid
     }
 
-    /// Waits for a line of whatever form.
+    /// Waits for a line in any format.
     pub(crate) fn wait_for_line(&self, what: &str, seconds: u64, wanted: impl Fn(&str) -> bool) -> String {
-        // What came instead is shown when the unwinding drops this tracer.
+        // When the unwinding drops this tracer, it shows the received lines.
         let found = self.stdout.wait_for(patience(seconds), wanted);
         found.unwrap_or_else(|why| panic!("waiting for {what}: {why}"))
     }
 
-    /// Waits for the first event, from the start of the stream, that `wanted` accepts.
+    /// Waits for the first event of the stream that `wanted` accepts.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let is_wanted = |line: &str| serde_json::from_str(line).is_ok_and(|event| wanted(&event));
         let line = self.wait_for_line(what, SECONDS_FOR_AN_EVENT, is_wanted);
-        serde_json::from_str(&line).expect("it was JSON a moment ago")
+        serde_json::from_str(&line).expect("the line is JSON")
     }
 
     /// Waits for an event of this name about this process.
@@ -152,32 +152,33 @@ impl Tracer {
         self.wait_for(&name, |seen| seen["event"] == event && seen["process"]["pid"] == pid)
     }
 
-    /// The actor has ended: waits until its exit was seen (with `-e all`), stops, and shows the stream.
+    /// For an actor that has ended: waits for its exit event (needs `-e all`), stops the program, and returns the
+    /// stream.
     pub(crate) fn stop_after(self, report: &Report) -> Seen {
         self.wait_for_process("process.exit", report.actor);
         self.stop()
     }
 
-    /// Ctrl-C, which must end it well; the whole stream, checked.
+    /// Sends Ctrl-C, after which the program must exit with 0. Returns the checked stream.
     pub(crate) fn stop(self) -> Seen {
         let (seen, status) = self.interrupt();
         assert_eq!(status.code(), Some(0), "Ctrl-C is a normal end ({status}), stderr: {}", seen.stderr);
         seen
     }
 
-    /// Ctrl-C; the whole stream, checked, and how the program ended.
+    /// Sends Ctrl-C. Returns the checked stream and the exit status.
     pub(crate) fn interrupt(self) -> (Seen, ExitStatus) {
-        sys::kill(self.pid(), libc::SIGINT).expect("the program runs until it is stopped");
+        sys::kill(self.pid(), libc::SIGINT).expect("send Ctrl-C");
         self.ended()
     }
 
-    /// Waits until it ends by itself; the whole stream, checked, and how the program ended.
+    /// Waits until the program ends by itself. Returns the checked stream and the exit status.
     pub(crate) fn ended(mut self) -> (Seen, ExitStatus) {
         let (lines, stderr, status) = self.collect();
         (Seen::check(lines, stderr), status)
     }
 
-    /// Waits until it ends by itself; what it printed, as it is.
+    /// Waits until the program ends by itself. Returns its raw output.
     pub(crate) fn ended_raw(mut self) -> (Vec<String>, String, ExitStatus) {
         self.collect()
     }
@@ -210,7 +211,7 @@ impl Drop for Tracer {
     }
 }
 
-/// Plays a situation from beginning to end with every event shown.
+/// Runs a whole situation with every event shown.
 pub(crate) fn watch(situation: &str, args: &[&str]) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
     let report = Actor::start(situation, args).finish();
@@ -218,7 +219,7 @@ pub(crate) fn watch(situation: &str, args: &[&str]) -> (Report, Seen) {
     (report, seen)
 }
 
-/// The program with these arguments, no input, and stderr in a pipe.
+/// The program with these arguments, without input, and with stderr in a pipe.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
@@ -230,26 +231,26 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Whether a child runs: one that has ended is there until it is waited for.
+/// Whether a child runs. A zombie does not.
 fn is_running(child: Pid) -> bool {
     state(&format!("/proc/{child}/stat")).is_some_and(|state| state != 'Z')
 }
 
-/// The events that mention a process of the cast, for a failure report.
+/// The events that mention an actor's process or namespace, for a failure report.
 pub(crate) fn show_relevant(events: &[Value]) -> String {
-    const MOST: usize = 60;
-    let relevant: Vec<&Value> = events.iter().filter(|event| concerns_the_cast(event)).collect();
+    const MAX_EVENTS: usize = 60;
+    let relevant: Vec<&Value> = events.iter().filter(|event| concerns_actor(event)).collect();
     let mut text = format!("{} events, {} about this test:", events.len(), relevant.len());
-    for event in relevant.iter().take(MOST) {
+    for event in relevant.iter().take(MAX_EVENTS) {
         text += &format!("\n  {event}");
     }
-    if relevant.len() > MOST {
-        text += &format!("\n  … and {} more", relevant.len() - MOST);
+    if relevant.len() > MAX_EVENTS {
+        text += &format!("\n  … and {} more", relevant.len() - MAX_EVENTS);
     }
     text
 }
 
-/// A running `pidns-trace -o json` whose stream goes into a file, for streams too long to hold.
+/// A running `pidns-trace -o json` whose stream goes to a file, for streams that are too long for memory.
 pub(crate) struct FileTracer {
     process: Child,
     stream: PathBuf,
@@ -258,7 +259,8 @@ pub(crate) struct FileTracer {
     _directory: tempfile::TempDir,
 }
 
-/// Each event in JSON is as docs/schema says. What is watched with `ps` and `tree` prints other documents.
+/// Checks each JSON event against docs/schema. Other documents, such as those of `ps` and `tree`, are not checked
+/// here.
 fn assert_schema(lines: &[String]) {
     let schema = Schema::of("events");
     for line in lines.iter().filter(|line| line.starts_with('{') && line.contains(r#""event":""#)) {
@@ -268,13 +270,13 @@ fn assert_schema(lines: &[String]) {
 
 impl FileTracer {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let stream = directory.path().join("stream.json");
-        let file = File::create(&stream).expect("a file in a temporary directory");
+        let file = File::create(&stream).expect("create the file");
         let mut process = command(&[&["-o", "json"], args].concat())
             .stdout(file)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program().display()));
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()));
         let (stderr, reader) = Feed::read(process.stderr.take().expect("stderr is a pipe"));
         let tracer = Self { process, stream, stderr, reader: Some(reader), _directory: directory };
         tracer.wait_for_text("stream.start", r#""event":"stream.start""#);
@@ -285,10 +287,10 @@ impl FileTracer {
         self.process.id() as Pid
     }
 
-    /// Waits until nothing has come for a while: a busy kernel frees the zombies of a storm long after it.
+    /// Waits until no line has come for a while. A busy kernel frees the zombies of a storm long after it.
     pub(crate) fn wait_until_quiet(&self) {
         const QUIET: Duration = Duration::from_millis(500);
-        let size = || fs::metadata(&self.stream).expect("the stream is there").len();
+        let size = || fs::metadata(&self.stream).expect("read the size of the stream").len();
         let deadline = Instant::now() + patience(60);
         let (mut last, mut since) = (size(), Instant::now());
         while since.elapsed() < QUIET {
@@ -301,24 +303,24 @@ impl FileTracer {
         }
     }
 
-    /// Waits until this text is somewhere in the stream.
+    /// Waits until this text is in the stream.
     pub(crate) fn wait_for_text(&self, what: &str, text: &str) {
         let deadline = Instant::now() + patience(60);
-        let mut stream = BufReader::new(File::open(&self.stream).expect("the stream can be read"));
+        let mut stream = BufReader::new(File::open(&self.stream).expect("open the stream"));
         let mut line = String::new();
         loop {
-            match stream.read_line(&mut line).expect("the stream can be read") {
+            match stream.read_line(&mut line).expect("read the stream") {
                 0 => {
                     let stderr = || self.stderr.text();
+                    assert!(Instant::now() < deadline, "{what} did not come in time, stderr: {}", stderr());
                     assert!(
-                        Instant::now() < deadline,
-                        "waiting for {what}: not in time, stderr: {}",
+                        is_running(self.pid()),
+                        "the program ended before {what} came, stderr: {}",
                         stderr()
                     );
-                    assert!(is_running(self.pid()), "waiting for {what}: it ended, stderr: {}", stderr());
                     thread::sleep(Duration::from_millis(20));
                 }
-                // A line may be half written when it is read: it is only dropped once it is whole.
+                // A line may be incomplete when it is read, so it is dropped only when it is complete.
                 _ if line.contains(text) => return,
                 _ if line.ends_with('\n') => line.clear(),
                 _ => {}
@@ -326,14 +328,14 @@ impl FileTracer {
         }
     }
 
-    /// Waits until this many lines have this text, or a while has passed: the count that follows judges.
+    /// Waits until this many lines contain this text, or until a time limit. The caller checks the count.
     pub(crate) fn wait_for_lines(&self, text: &str, count: u64) {
         let deadline = Instant::now() + patience(15);
         let mut stream =
-            BufReader::with_capacity(1 << 20, File::open(&self.stream).expect("the stream can be read"));
+            BufReader::with_capacity(1 << 20, File::open(&self.stream).expect("open the stream"));
         let (mut line, mut found) = (String::new(), 0);
         while found < count && Instant::now() < deadline {
-            let read = stream.read_line(&mut line).expect("the stream can be read");
+            let read = stream.read_line(&mut line).expect("read the stream");
             if read == 0 {
                 thread::sleep(Duration::from_millis(20));
             } else if line.ends_with('\n') {
@@ -343,12 +345,12 @@ impl FileTracer {
         }
     }
 
-    /// Ctrl-C; hands every line of the stream to `each`, and gives back stderr and how the program ended.
+    /// Sends Ctrl-C, and passes every line of the stream to `each`. Returns stderr and the exit status.
     pub(crate) fn interrupt(mut self, mut each: impl FnMut(&str)) -> (String, ExitStatus) {
-        sys::kill(self.pid(), libc::SIGINT).expect("the program runs until it is stopped");
+        sys::kill(self.pid(), libc::SIGINT).expect("send Ctrl-C");
         let status = wait_in_time(&mut self.process, "pidns-trace");
         self.reader.take().into_iter().for_each(|reader| reader.join().expect("a reader does not panic"));
-        let stream = BufReader::new(File::open(&self.stream).expect("the stream can be read"));
+        let stream = BufReader::new(File::open(&self.stream).expect("open the stream"));
         for line in stream.lines() {
             let line = line.expect("the stream is valid UTF-8");
             again::hear(&line);
@@ -370,20 +372,20 @@ impl Drop for FileTracer {
     }
 }
 
-/// The program in a folder of its own: a copy that every user may run.
+/// A copy of the program in this directory that every user may run.
 pub(crate) fn world_readable_copy(directory: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let copy = directory.join("pidns-trace");
-    fs::copy(program(), &copy).expect("the program can be copied");
+    fs::copy(program(), &copy).expect("copy the program");
     for path in [directory, &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make the program executable");
     }
     copy
 }
 
-/// Reads one line of a pipe and closes the pipe.
+/// Reads one line of a pipe, and closes the pipe.
 pub(crate) fn first_line_only(stdout: ChildStdout) -> String {
     let mut line = String::new();
-    BufReader::with_capacity(1, stdout).read_line(&mut line).expect("a pipe can be read");
+    BufReader::with_capacity(1, stdout).read_line(&mut line).expect("read the first line");
     line
 }

@@ -1,7 +1,7 @@
-//! Network namespaces: one for the test with its Prometheus, and one a node, on one bridge.
+//! Makes network namespaces on one bridge: one for the test with its Prometheus, and one for each node.
 //!
-//! None has a name. They are there as long as a process is in them or a file of this process is open: nothing is left of
-//! them when it ends, however it does. No traffic leaves them.
+//! They have no names. They exist only while a process is in them or a file of this process is open, so none is left
+//! when this process ends. No traffic leaves them.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,22 +9,22 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::thread;
 
-use crate::{stage, sys, tools};
+use crate::{actor_handle, sys, tools};
 
-/// 198.18.0.0/15 is for tests between networks (RFC 2544).
+/// 198.18.0.0/15 is reserved for tests between networks (RFC 2544).
 const NETWORK: &str = "198.18.0";
 const BRIDGE: &str = "nodes";
 
-/// A node's network.
+/// The network of a node.
 pub(crate) struct Network {
     namespace: File,
     /// Its IPv4 address.
     pub(crate) address: String,
 }
 
-/// Moves this thread, and those that it starts from now on, to a network namespace of their own, with the bridge in it.
+/// Moves this thread, and the threads that it starts later, to a new network namespace with the bridge.
 pub(crate) fn move_to_own() {
-    sys::unshare(libc::CLONE_NEWNET).expect("root can make a network namespace");
+    sys::unshare(libc::CLONE_NEWNET).expect("create a network namespace");
     ip(&["link", "set", "lo", "up"]);
     ip(&["link", "add", BRIDGE, "type", "bridge"]);
     ip(&["address", "add", &format!("{NETWORK}.1/24"), "dev", BRIDGE]);
@@ -32,14 +32,14 @@ pub(crate) fn move_to_own() {
 }
 
 impl Network {
-    /// The network of a node with this number, on the bridge.
+    /// Makes the network of the node with this number, connected to the bridge.
     pub(crate) fn make(number: u8) -> Self {
         let enter = || {
-            sys::unshare(libc::CLONE_NEWNET).expect("root can make a network namespace");
-            File::open("/proc/thread-self/ns/net").expect("a thread's namespace can be opened")
+            sys::unshare(libc::CLONE_NEWNET).expect("create a network namespace");
+            File::open("/proc/thread-self/ns/net").expect("open the thread's namespace")
         };
         // Only that thread moves, and it ends here.
-        let namespace = thread::spawn(enter).join().expect("the thread ends well");
+        let namespace = thread::spawn(enter).join().expect("the thread does not panic");
         let network = Self { namespace, address: format!("{NETWORK}.{number}") };
         let link = format!("node{number}");
         ip(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &network.path()]);
@@ -59,7 +59,7 @@ impl Network {
         format!("/proc/{}/fd/{}", sys::getpid(), self.namespace.as_raw_fd())
     }
 
-    /// A program, to be run in it. The process that is started becomes it.
+    /// A command that runs a program in this network. The started process becomes the program.
     pub(crate) fn enter(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(tools::needed("nsenter", "util-linux"));
         command.arg(format!("--net={}", self.path())).arg("--").arg(program);
@@ -76,6 +76,6 @@ fn ip(args: &[&str]) {
 }
 
 fn run(command: &mut Command) {
-    let (status, _, stderr) = stage::run(command);
+    let (status, _, stderr) = actor_handle::run(command);
     assert!(status.success(), "{command:?}: {status}: {stderr}");
 }

@@ -1,26 +1,27 @@
-//! The alerts of dashboards/alerts.yml, in a time that a test has.
+//! Shortens the times in dashboards/alerts.yml, so that a test can wait for the alerts.
 //!
-//! Nothing is changed in them but durations: those in brackets, behind `for` and `offset`, and the two that stand in seconds
-//! in an expression. Minutes become seconds. Hours become ten seconds, or the six hours by which a leak is distinguished from a fixed
-//! number of namespaces would take six minutes. Each range still has ten scrapes or more, as each has at scrapes of a minute.
+//! Only durations change: those in brackets, those after `for` and `offset`, and two numbers of seconds in
+//! expressions. Minutes become seconds. Hours become ten seconds: otherwise the alert about leaks, which compares
+//! with six hours ago, would take six minutes. As with scrapes once a minute, each range still has at least ten
+//! scrapes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::play::Play;
+use crate::scenario::Scenario;
 use crate::{Test, promtool, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
-    shortened_rules_are_rules,
-    durations_alone_are_shortened,
+    shortened_rules_are_valid,
+    only_durations_are_shortened,
     no_rule_fails,
-    every_alert_is_fired_by_a_situation,
+    every_alert_has_a_situation,
 ];
 
-/// Seconds that an expression compares with, and what becomes of them.
+/// Seconds in expressions, and their replacements.
 const IN_SECONDS: [(&str, &str); 2] = [("> 900)", "> 15)"), ("2 * 3600)", "2 * 10)")];
 
-/// dashboards/.
+/// The directory dashboards/.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("dashboards")
 }
@@ -30,18 +31,18 @@ fn alerts() -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Writes the alerts with shorter times to this folder.
+/// Writes the alerts with shorter times to this directory.
 pub(crate) fn write_shortened(folder: &Path) -> PathBuf {
     let path = folder.join("alerts.yml");
-    fs::write(&path, shortened(&alerts())).expect("a file can be written");
+    fs::write(&path, shortened(&alerts())).expect("write the alerts");
     path
 }
 
-/// The same with shorter times.
+/// The rules with shorter times.
 fn shortened(rules: &str) -> String {
     let mut text = rules.to_owned();
     for (seconds, shorter) in IN_SECONDS {
-        assert!(text.contains(seconds), "alerts.yml compares with {seconds}");
+        assert!(text.contains(seconds), "alerts.yml must compare with {seconds}");
         text = text.replace(seconds, shorter);
     }
     let mut out = String::new();
@@ -75,12 +76,12 @@ fn shortened(rules: &str) -> String {
     out + rest
 }
 
-fn shortened_rules_are_rules(play: &Play) {
-    let path = play.folder.join("alerts.yml");
+fn shortened_rules_are_valid(scenario: &Scenario) {
+    let path = scenario.folder.join("alerts.yml");
     promtool::run(&["check", "rules", path.to_str().expect("UTF-8")], "");
 }
 
-fn durations_alone_are_shortened(_: &Play) {
+fn only_durations_are_shortened(_: &Scenario) {
     let short =
         shortened("increase(a_rate5m[15m]) offset 6h > 4\nfor: \"5m\" # 10 minutes, 2 * 3600) > 900) 1d");
     assert_eq!(short, "increase(a_rate5m[15s]) offset 60s > 4\nfor: \"5s\" # 10 minutes, 2 * 10) > 15) 240s");
@@ -100,8 +101,8 @@ fn durations_alone_are_shortened(_: &Play) {
     }
 }
 
-fn no_rule_fails(play: &Play) {
-    assert_eq!(play.prometheus.rule_errors().expect("rules"), [""; 0]);
+fn no_rule_fails(scenario: &Scenario) {
+    assert_eq!(scenario.prometheus.rule_errors().expect("rules"), [""; 0]);
 }
 
 /// Names and severities of all alerts.
@@ -114,9 +115,9 @@ pub(crate) fn names() -> Vec<(String, String)> {
     starting("- alert:").zip(starting("severity:")).collect()
 }
 
-fn every_alert_is_fired_by_a_situation(play: &Play) {
+fn every_alert_has_a_situation(scenario: &Scenario) {
     let played: Vec<_> =
-        play.situations.iter().map(|one| (one.alert.to_owned(), one.severity.to_owned())).collect();
+        scenario.situations.iter().map(|one| (one.alert.to_owned(), one.severity.to_owned())).collect();
     let mut names = names();
     assert!(names.len() >= 12, "{names:?}");
     names.retain(|alert| !played.contains(alert));

@@ -1,4 +1,4 @@
-//! `findings` of a recording, about a container that is gone by its end.
+//! `findings` of a recording, for a container that has ended by its end.
 
 use std::{path::Path, process::Command};
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::program;
 
-/// Podman's container `web`, which was killed.
+/// A recording of Podman's container `web`, which was killed.
 const WEB: &str = "tests/recordings/web.ndjson";
 
 fn found(target: &str) -> Vec<String> {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join(WEB);
     let mut command = Command::new(program::path());
     command.args(["findings", target, "-o", "json", "--from"]).arg(recording);
-    let output = command.output().expect("the program can be run");
+    let output = command.output().expect("run the program");
     let text = String::from_utf8(output.stdout).expect("text");
     let document: Value = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
@@ -22,7 +22,7 @@ fn found(target: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_container_that_is_gone_is_found_by_its_name_and_by_its_number() {
+fn an_ended_container_is_found_by_its_name_and_its_number() {
     let expected = ["init-ignored-signal", "init-killed"].map(str::to_owned);
     assert_eq!(found("web"), expected);
     assert_eq!(found("4026532182"), expected);

@@ -1,7 +1,9 @@
-//! Commands on recordings that each test writes: events that no machine could be made to produce in time, or should.
+//! Runs commands on recordings that each test writes. Their events would take too long on a real machine, or would
+//! harm it.
 //!
-//! It needs no kernel and no privilege: the real program reads them.
+//! The real program reads them. The tests need no kernel feature and no privilege.
 
+mod builder;
 mod choices;
 mod damage;
 mod escapes;
@@ -13,6 +15,5 @@ mod program;
 #[path = "../pty/mod.rs"]
 mod pty;
 mod replay;
-mod story;
 mod terminal;
 mod tracers;

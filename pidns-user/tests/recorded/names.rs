@@ -1,9 +1,9 @@
-//! Names in a recording: of containers whose first events are without, of processes that share a namespace, of namespaces that
-//! had a number before.
+//! Names in a recording: of containers whose first events have no name, of processes that share a namespace, and of
+//! earlier namespaces with the same number.
 
 use serde_json::{Value, json};
 
-use crate::story::{HOST, Recording, Story, namespace, process};
+use crate::builder::{HOST, Recording, RecordingBuilder, namespace, process};
 
 const NS: u32 = 4026532001;
 
@@ -13,7 +13,7 @@ fn without_name(inum: u32, born: u64) -> Value {
     ns
 }
 
-/// The events that a replay shows: name, and PID of the process.
+/// The events that a replay shows: the name, and the PID of the process.
 fn replayed(recording: &Recording, name: &str) -> Vec<(String, Option<u64>)> {
     let shown = recording.shown(&["replay", "-o", "json", "-e", "namespace.*,process.*", "-c", name]);
     let events = shown.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -23,28 +23,32 @@ fn replayed(recording: &Recording, name: &str) -> Vec<(String, Option<u64>)> {
         .collect()
 }
 
-/// A container that gets its name with its end, then another of the same number.
+/// A container that only the events of its end name, and then another container whose namespace has the same number.
 fn named_at_its_end() -> Recording {
-    let mut story = Story::begin();
+    let mut recording = RecordingBuilder::begin();
     let creator = process(&[1], "init", 0, HOST);
     for (second, name, pid) in [(20, "web", 100), (40, "db", 200)] {
         let init = process(&[pid, 1], name, second, NS);
-        story.add(second, "namespace.create", json!({"ns": without_name(NS, second), "creator": creator}));
-        story.add(second, "namespace.init", json!({"ns": without_name(NS, second), "process": init}));
-        story.fork(second, &init);
+        recording.add(
+            second,
+            "namespace.create",
+            json!({"ns": without_name(NS, second), "creator": creator}),
+        );
+        recording.add(second, "namespace.init", json!({"ns": without_name(NS, second), "process": init}));
+        recording.fork(second, &init);
         let exit = json!({"ns": namespace(NS, second, name), "process": init, "exit": {"code": 0},
                           "cause": {"kind": "exited"}, "members": 0});
-        story.add(second + 5, "namespace.init_exit", exit);
-        story.ends(second + 6, &init);
+        recording.add(second + 5, "namespace.init_exit", exit);
+        recording.ends(second + 6, &init);
         let gone = json!({"ns": namespace(NS, second, name), "lived_ns": 1});
-        story.add(second + 7, "namespace.destroy", gone);
+        recording.add(second + 7, "namespace.destroy", gone);
     }
-    story.end(60);
-    story.file()
+    recording.end(60);
+    recording.file()
 }
 
 #[test]
-fn the_first_events_of_a_container_are_shown_though_only_later_ones_name_it() {
+fn early_events_of_a_container_are_shown_even_if_only_later_ones_name_it() {
     let recording = named_at_its_end();
     for (name, pid) in [("web", 100), ("db", 200)] {
         let events = replayed(&recording, name);
@@ -63,8 +67,88 @@ fn the_first_events_of_a_container_are_shown_though_only_later_ones_name_it() {
     }
 }
 
+/// A namespace whose container only its cgroup names yet: an id, and nothing else.
+fn claimed(inum: u32, born: u64, name: &str) -> Value {
+    let mut ns = namespace(inum, born, name);
+    ns["container"] = json!({"runtime": "docker", "id": format!("{name}0123"), "by_cgroup_alone": true});
+    ns
+}
+
+/// A container that its cgroup names from its init on, and its runtime from a signal on. A finding about it is over at
+/// the end.
+fn named_by_a_signal() -> Recording {
+    let mut recording = RecordingBuilder::begin();
+    let creator = process(&[1], "init", 0, HOST);
+    let init = process(&[100, 1], "server", 20, NS);
+    let claimed = claimed(NS, 20, "web");
+    recording.add(
+        20,
+        "namespace.create",
+        json!({"ns": without_name(NS, 20), "via": "clone", "creator": creator}),
+    );
+    recording.add(20, "namespace.init", json!({"ns": claimed, "process": init}));
+    recording.fork(20, &init);
+    recording.fork(21, &process(&[101, 2], "worker", 21, NS));
+    let mut about = claimed.clone();
+    about["born_boot_ns"] = json!(20_000_000_000_u64);
+    let finding = json!({"id": "init-ignored-signal", "severity": "warning", "since_boot_ns": 30_000_000_000_u64,
+                         "ns": about, "process": init, "evidence": []});
+    let signal = json!({"ns": namespace(NS, 20, "web"), "process": init, "signal": "SIGTERM", "from": "ancestor",
+                        "fate": "ignored"});
+    recording.add(30, "init.signal", signal);
+    recording.add(31, "finding", json!({"finding": finding, "state": "opened"}));
+    recording.ends(40, &init);
+    recording.add(41, "finding", json!({"finding": finding, "state": "closed"}));
+    recording.end(50);
+    recording.file()
+}
+
 #[test]
-fn an_earlier_namespace_of_a_number_is_named_with_how_to_ask_for_it() {
+fn early_events_with_only_an_id_belong_to_the_container_that_later_ones_name() {
+    let recording = named_by_a_signal();
+    let expected = [
+        ("namespace.create", Some(1)),
+        ("namespace.init", Some(100)),
+        ("process.fork", Some(100)),
+        ("process.fork", Some(101)),
+        ("process.exit", Some(100)),
+        ("process.reap", Some(100)),
+    ];
+    let of = |name: &str| {
+        let events = recording.shown(&["replay", "-o", "json", "-e", "namespace.*,process.*", "-c", name]);
+        let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let events = events.filter(|event| !event["event"].as_str().expect("a name").starts_with("stream."));
+        events
+            .map(|event| {
+                let process = if event["process"].is_null() { &event["creator"] } else { &event["process"] };
+                (event["event"].as_str().expect("a name").to_owned(), process["pid"].as_u64())
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = expected.iter().map(|(name, pid)| ((*name).to_owned(), *pid)).collect();
+    assert_eq!(of("web"), expected);
+    assert_eq!(of("docker/web"), expected);
+    assert_eq!(of("web0123"), expected, "its id means the same events");
+}
+
+#[test]
+fn views_name_a_container_before_the_event_that_names_it() {
+    let recording = named_by_a_signal();
+    let table = recording.shown(&["replay", "-e", "all", "--no-headers", "--fields", "event,container"]);
+    let about: Vec<&str> = table.lines().filter(|line| line.contains("docker/")).collect();
+    assert!(about.iter().all(|line| line.ends_with("docker/web")), "{table}");
+    let over = about.iter().filter(|line| line.starts_with("over ")).count();
+    assert_eq!((about.len(), over), (8, 1), "{table}");
+    let shown = recording.shown(&["ps", "web", "--at", "+12s", "--fields", "pid,container", "--no-headers"]);
+    assert_eq!(shown, "100  docker/web\n101  docker/web\n");
+    let shown = recording.shown(&["explain", "web", "--at", "+12s"]);
+    assert!(shown.contains("(docker/web)"), "{shown}");
+    let json = recording.shown(&["replay", "-o", "json", "-e", "namespace.init"]);
+    assert!(json.contains("by_cgroup_alone"), "without a filter, JSON is what the file contains: {json}");
+}
+
+#[test]
+fn explain_names_an_earlier_namespace_with_the_same_number_and_its_option() {
     let recording = named_at_its_end();
     let number = NS.to_string();
     let shown = recording.shown(&["explain", &number]);
@@ -72,28 +156,28 @@ fn an_earlier_namespace_of_a_number_is_named_with_how_to_ask_for_it() {
     let line = shown
         .lines()
         .find(|line| line.contains("another namespace had this number"))
-        .expect("the earlier one");
+        .expect("a line about the earlier namespace");
     assert!(line.contains("until 00:17:07.000 (docker/web)"), "{line}");
-    let at = line.split("--at ").nth(1).and_then(|rest| rest.split('`').next()).expect("a moment");
+    let at = line.split("--at ").nth(1).and_then(|rest| rest.split('`').next()).expect("a time after --at");
     let shown = recording.shown(&["explain", &number, "--at", at]);
     assert!(shown.starts_with(&format!("Namespace {NS} (docker/web)")), "{at}: {shown}");
-    assert!(!shown.contains("another namespace had this number"), "it was the first: {shown}");
+    assert!(!shown.contains("another namespace had this number"), "it was the first namespace: {shown}");
 }
 
 #[test]
-fn a_finding_about_an_earlier_namespace_of_a_number_is_not_one_about_the_later() {
-    let mut story = Story::begin();
-    story.container(20, NS, "web", 100);
+fn a_finding_about_an_earlier_namespace_is_not_shown_for_a_later_one() {
+    let mut recording = RecordingBuilder::begin();
+    recording.container(20, NS, "web", 100);
     let init = process(&[100, 1], "web", 20, NS);
     let killer = process(&[50], "killer", 5, HOST);
     let exit = json!({"ns": namespace(NS, 20, "web"), "process": init, "exit": {"signal": "SIGKILL"},
                       "cause": {"kind": "signal", "signal": "SIGKILL", "sender": killer}, "members": 1});
-    story.add(25, "namespace.init_exit", exit);
-    story.ends(25, &init);
-    story.add(26, "namespace.destroy", json!({"ns": namespace(NS, 20, "web"), "lived_ns": 6}));
-    story.container(27, NS, "db", 200);
-    story.end(28);
-    let recording = story.file();
+    recording.add(25, "namespace.init_exit", exit);
+    recording.ends(25, &init);
+    recording.add(26, "namespace.destroy", json!({"ns": namespace(NS, 20, "web"), "lived_ns": 6}));
+    recording.container(27, NS, "db", 200);
+    recording.end(28);
+    let recording = recording.file();
     let number = NS.to_string();
     let (of_web, of_db) = (recording.shown(&["explain", "web"]), recording.shown(&["explain", "db"]));
     assert!(of_web.contains("init-killed"), "{of_web}");
@@ -106,32 +190,32 @@ fn a_finding_about_an_earlier_namespace_of_a_number_is_not_one_about_the_later()
     let found = |target: &str| recording.run(&["findings", target]).1;
     assert!(found("web").contains("init-killed"), "{}", found("web"));
     assert!(!found("db").contains("init-killed"), "{}", found("db"));
-    assert!(found(&number).contains("init-killed"), "the number is that of both: {}", found(&number));
+    assert!(found(&number).contains("init-killed"), "both have this number: {}", found(&number));
 }
 
 #[test]
-fn a_namespace_is_kept_by_the_process_whose_children_go_there() {
-    let mut story = Story::begin();
+fn explain_names_the_process_whose_children_start_in_the_namespace() {
+    let mut recording = RecordingBuilder::begin();
     let maker = process(&[70], "maker", 15, HOST);
-    story.fork(15, &maker);
+    recording.fork(15, &maker);
     let ns = without_name(NS, 20);
-    story.add(20, "namespace.create", json!({"ns": ns, "via": "unshare", "creator": maker}));
-    story.end(30);
-    let shown = story.file().shown(&["explain", &NS.to_string()]);
-    assert!(shown.contains("Kept by     maker[70], whose children go there"), "{shown}");
+    recording.add(20, "namespace.create", json!({"ns": ns, "via": "unshare", "creator": maker}));
+    recording.end(30);
+    let shown = recording.file().shown(&["explain", &NS.to_string()]);
+    assert!(shown.contains("Kept by     maker[70], whose children start there"), "{shown}");
     assert!(!shown.contains("not seen"), "{shown}");
 }
 
 #[test]
 fn a_process_that_shares_a_namespace_keeps_its_own_container() {
-    let mut story = Story::begin();
-    story.container(20, NS, "web", 100);
+    let mut recording = RecordingBuilder::begin();
+    recording.container(20, NS, "web", 100);
     let mut side = process(&[101, 7], "side", 21, NS);
-    story.fork(21, &side);
+    recording.fork(21, &side);
     side["container"] = json!({"runtime": "docker", "id": "side0123", "name": "side"});
-    story.add(22, "process.exec", json!({"process": side, "filename": "/side"}));
-    story.end(30);
-    let recording = story.file();
+    recording.add(22, "process.exec", json!({"process": side, "filename": "/side"}));
+    recording.end(30);
+    let recording = recording.file();
     let shown = recording.shown(&["ps", "side", "--fields", "pid,container", "--no-headers"]);
     assert_eq!(shown.split_whitespace().collect::<Vec<_>>(), ["101", "docker/side"]);
     let events = replayed(&recording, "side");

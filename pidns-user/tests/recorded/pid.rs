@@ -1,30 +1,30 @@
-//! `pid --from`: numbers, places and containers that have been several's.
+//! `pid --from` with numbers and names that belonged to several namespaces or processes over time.
 
 use serde_json::Value;
 
-use crate::story::{HOST, Recording, Story, namespace, process};
+use crate::builder::{HOST, Recording, RecordingBuilder, namespace, process};
 
-/// The inode number of a container that is gone, and after it of another.
+/// The inode number of an ended container, and after it of another one.
 const TWICE: u32 = 4026532001;
 const SIDE: u32 = 4026532005;
 
-/// "web" ends, its number goes to "db"; "side" is beside them.
+/// "web" ends, and "db" gets its number. "side" is another container.
 fn web_then_db() -> Recording {
-    let mut story = Story::begin();
-    story.container(20, TWICE, "web", 100);
+    let mut recording = RecordingBuilder::begin();
+    recording.container(20, TWICE, "web", 100);
     let worker = process(&[101, 7], "worker", 21, TWICE);
-    story.fork(21, &worker);
-    story.ends(30, &worker);
+    recording.fork(21, &worker);
+    recording.ends(30, &worker);
     let init = process(&[100, 1], "web", 20, TWICE);
     let web = namespace(TWICE, 20, "web");
-    story.ends(31, &init);
-    story.add(32, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 12}));
-    story.container(40, TWICE, "db", 200);
-    story.fork(41, &process(&[201, 7], "postgres", 41, TWICE));
-    story.fork(41, &process(&[202, 9], "checker", 41, TWICE));
-    story.container(42, SIDE, "side", 300);
-    story.end(50);
-    story.file()
+    recording.ends(31, &init);
+    recording.add(32, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 12}));
+    recording.container(40, TWICE, "db", 200);
+    recording.fork(41, &process(&[201, 7], "postgres", 41, TWICE));
+    recording.fork(41, &process(&[202, 9], "checker", 41, TWICE));
+    recording.container(42, SIDE, "side", 300);
+    recording.end(50);
+    recording.file()
 }
 
 fn first_pid(shown: &str) -> u64 {
@@ -33,39 +33,39 @@ fn first_pid(shown: &str) -> u64 {
 }
 
 #[test]
-fn an_ended_container_is_not_confused_with_the_next_of_its_number() {
+fn an_ended_container_is_not_confused_with_the_next_one_of_its_number() {
     let recording = web_then_db();
     let who = |pid, name| first_pid(&recording.shown(&["pid", pid, "--in", name, "-o", "json"]));
     assert_eq!(who("7", "web"), 101);
-    assert_eq!(who("1", "web"), 100, "the fork's event comes after its start");
+    assert_eq!(who("1", "web"), 100, "the event of the fork comes after its start");
     assert_eq!(who("7", "db"), 201);
     assert_eq!(who("1", "db"), 200);
     let stderr = recording.refused(1, &["pid", "9", "--in", "web"]);
     assert!(stderr.contains("no process has PID 9 in namespace 4026532001"), "{stderr}");
-    assert_eq!(who("7", &TWICE.to_string()), 201, "the number alone is whose it is now");
+    assert_eq!(who("7", &TWICE.to_string()), 201, "the number alone means its current namespace");
 }
 
 #[test]
-fn of_several_namespaces_that_have_had_a_number_it_is_said_which_one_is_meant() {
+fn a_message_says_which_of_several_namespaces_with_one_number_is_meant() {
     let recording = web_then_db();
     let number = TWICE.to_string();
     for args in [["7", "--in", number.as_str()], ["201", "--to", number.as_str()]] {
         let (code, _, words) = recording.run(&[&["pid"], &args[..]].concat());
         assert_eq!(code, 0, "{words}");
-        let born = "this is about the one of 1970-01-01T00:17:20.000000Z; others were born at 1970-01-01T00:17:00.000000Z";
+        let born = "this is the one born at 1970-01-01T00:17:20.000000Z; others were born at 1970-01-01T00:17:00.000000Z";
         assert!(words.contains(born) && words.contains("--at"), "{words}");
     }
-    // An earlier moment has the other one.
+    // At an earlier time the number means the other namespace.
     let args = ["pid", "7", "--in", number.as_str(), "--at", "1970-01-01T00:17:05Z"];
     let (_, shown, words) = recording.run(&args);
     assert!(shown.contains("docker/web") && !words.contains("others"), "{shown}{words}");
-    // Who is asked for by name is one.
+    // A name selects only one namespace.
     let (_, _, words) = recording.run(&["pid", "7", "--in", "db"]);
     assert!(!words.contains("others"), "{words}");
 }
 
 #[test]
-fn each_level_has_its_container_after_the_end_too() {
+fn each_level_has_its_container_even_after_the_end() {
     let recording = web_then_db();
     let table = recording.shown(&["pid", "7", "--in", "db"]);
     assert_eq!(
@@ -77,11 +77,11 @@ fn each_level_has_its_container_after_the_end_too() {
     let document: Value =
         serde_json::from_str(&recording.shown(&["pid", "101", "-o", "json"])).expect("JSON");
     assert_eq!(document["levels"][1]["container"]["name"], "web");
-    assert!(document["levels"][0].get("container").is_none(), "the host is in none");
+    assert!(document["levels"][0].get("container").is_none(), "the host is not a container");
 }
 
 #[test]
-fn one_level_is_shown_with_to_and_an_invisible_process_is_reported() {
+fn to_shows_one_level_and_reports_an_invisible_process() {
     let recording = web_then_db();
     let shown = recording.shown(&["pid", "7", "--in", "db", "--to", &HOST.to_string(), "--no-headers"]);
     assert_eq!(shown, "0  4026531836  host  201\n");
@@ -90,7 +90,7 @@ fn one_level_is_shown_with_to_and_an_invisible_process_is_reported() {
     let shown = recording.shown(&["pid", "201", "--to", "202", "-o", "json"]);
     let document: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(document["levels"].as_array().map(Vec::len), Some(1), "{document}");
-    assert_eq!(document["levels"][0]["pid"], 7, "a PID stands for its namespace");
+    assert_eq!(document["levels"][0]["pid"], 7, "a PID selects its namespace");
 
     let stderr = recording.refused(1, &["pid", "7", "--in", "db", "--to", "side"]);
     for part in [
@@ -101,7 +101,7 @@ fn one_level_is_shown_with_to_and_an_invisible_process_is_reported() {
     }
     let stderr = recording.refused(1, &["pid", "201", "--to", "web"]);
     assert!(
-        stderr.contains("201 (postgres) is in namespace 4026532001, but not in the one that"),
+        stderr.contains("201 (postgres) is in namespace 4026532001, but the TARGET is another namespace"),
         "{stderr}"
     );
 }
@@ -112,15 +112,15 @@ fn an_unused_number_is_reported_with_its_processes_elsewhere() {
     let stderr = recording.refused(1, &["pid", "9", "--in", "side"]);
     assert!(stderr.contains("9 is checker[202] in namespace 4026532001"), "{stderr}");
     let stderr = recording.refused(1, &["pid", "201", "--in", "db"]);
-    assert!(stderr.contains("201 is the host's number for postgres, which is 7 there"), "{stderr}");
+    assert!(stderr.contains("201 is the host PID of postgres, which has PID 7 there"), "{stderr}");
     let stderr = recording.refused(1, &["pid", "201", "--in", "side"]);
     assert!(stderr.contains("invisible there"), "{stderr}");
     let stderr = recording.refused(1, &["pid", "9"]);
-    assert!(stderr.contains("9 is checker[202] in namespace 4026532001: ask with --in"), "{stderr}");
+    assert!(stderr.contains("9 is checker[202] in namespace 4026532001: use --in"), "{stderr}");
 }
 
 #[test]
-fn processes_have_their_container_with_the_option() {
+fn the_container_option_shows_containers_of_processes() {
     let recording = web_then_db();
     let shown = recording.shown(&["ps", "db", "--fields", "pid,container", "--no-headers"]);
     assert_eq!(shown, "200  docker/db\n201  docker/db\n202  docker/db\n");
@@ -136,14 +136,18 @@ fn processes_have_their_container_with_the_option() {
 fn processes_beyond_memory_are_reported_as_forgotten() {
     let recording = web_then_db();
     let stderr = recording.refused(1, &["pid", "101", "--remember", "1"]);
-    assert!(stderr.contains("the last 1 are remembered") && stderr.contains("--remember"), "{stderr}");
+    assert!(
+        stderr.contains("only the last 1 gone processes and namespaces are remembered")
+            && stderr.contains("--remember"),
+        "{stderr}"
+    );
     assert_eq!(first_pid(&recording.shown(&["pid", "101", "--remember", "2", "-o", "json"])), 101);
     let stderr = recording.refused(1, &["pid", "9999"]);
-    assert!(!stderr.contains("--remember"), "no process has been forgotten: {stderr}");
+    assert!(!stderr.contains("--remember"), "no process was forgotten: {stderr}");
 }
 
 #[test]
-fn a_target_that_is_no_pid_names_the_right_command() {
+fn the_error_for_a_target_that_is_not_a_pid_names_the_right_command() {
     let recording = web_then_db();
     let stderr = recording.refused(2, &["pid", &TWICE.to_string()]);
     assert!(stderr.contains(&format!("`pidns-trace ps {TWICE}`")) && stderr.contains("--in"), "{stderr}");
@@ -153,13 +157,13 @@ fn a_target_that_is_no_pid_names_the_right_command() {
 
 #[test]
 fn an_ended_namespace_is_reported_as_ended() {
-    let mut story = Story::begin();
-    story.container(20, TWICE, "web", 100);
+    let mut recording = RecordingBuilder::begin();
+    recording.container(20, TWICE, "web", 100);
     let web = namespace(TWICE, 20, "web");
-    story.add(30, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 1}));
-    story.end(40);
+    recording.add(30, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 1}));
+    recording.end(40);
     for command in ["ps", "tree"] {
-        let stderr = story.file().refused(1, &[command, &TWICE.to_string()]);
+        let stderr = recording.file().refused(1, &[command, &TWICE.to_string()]);
         assert!(stderr.contains("it was gone by then, and `explain` has its history"), "{stderr}");
     }
 }

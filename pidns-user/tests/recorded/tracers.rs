@@ -1,41 +1,41 @@
-//! Which process must reap a zombie, by recordings with tracers and without.
+//! Tests which process must reap a zombie, with recordings that contain tracers and recordings that do not.
 
 use serde_json::{Value, json};
 
-use crate::story::{HOST, Story, process};
+use crate::builder::{HOST, RecordingBuilder, process};
 
 const WEB: u32 = 4026532001;
 
-/// A PID 1 that is exiting and waits for a zombie (101), whose parent is outside. Another
-/// zombie (51) is on the host, as is its parent. `known`: both were zombies already when the recording began, which the snapshot shows as untraced.
-fn hung(known: bool) -> Story {
-    let mut story = Story::begin();
-    story.container(20, WEB, "web", 100);
+/// An exiting PID 1 waits for a zombie (101), whose parent is outside. Another zombie (51) and its parent are on the
+/// host. If `known`, both were zombies when the recording began, and the snapshot shows that nothing traces them.
+fn hung(known: bool) -> RecordingBuilder {
+    let mut recording = RecordingBuilder::begin();
+    recording.container(20, WEB, "web", 100);
     let init = process(&[100, 1], "web", 20, WEB);
     let (inside, outside) = (process(&[101, 2], "worker", 21, WEB), process(&[51], "helper", 21, HOST));
     for zombie in [&inside, &outside] {
         if known {
             let seen =
                 json!({"process": zombie, "state": "Z", "threads": 1, "threads_live": 0, "joined": true});
-            story.add(22, "snapshot.process", seen);
+            recording.add(22, "snapshot.process", seen);
         } else {
-            story.fork(21, zombie);
-            story.add(22, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
+            recording.fork(21, zombie);
+            recording.add(22, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
         }
     }
-    let ns = crate::story::namespace(WEB, 20, "web");
+    let ns = crate::builder::namespace(WEB, 20, "web");
     let exit = json!({"code": 0});
     let body = json!({"ns": ns, "process": init, "exit": exit, "cause": {"kind": "exited"}, "members": 1});
-    story.add(25, "namespace.init_exit", body);
-    story.add(25, "process.exit", json!({"process": init, "exit": exit, "ran_ns": 1}));
-    story.end(30);
-    story
+    recording.add(25, "namespace.init_exit", body);
+    recording.add(25, "process.exit", json!({"process": init, "exit": exit, "ran_ns": 1}));
+    recording.end(30);
+    recording
 }
 
 const UNLESS: &str = "unless another process traces it, which the recording does not show";
 
 #[test]
-fn a_recording_without_tracers_is_marked_in_each_view() {
+fn each_view_says_that_a_recording_has_no_tracers() {
     for (known, why) in [
         (true, json!({"kind": "not_reaped", "pid": 1, "comm": "init"})),
         (false, json!({"kind": "not_reaped", "pid": 1, "comm": "init", "tracer_unknown": true})),
@@ -66,7 +66,10 @@ fn a_recording_without_tracers_is_marked_in_each_view() {
         let line = lines.iter().find(|line| line["ns"]["inum"] == WEB).expect("the namespace");
         assert_eq!(line["waits_for"][0]["why"], why, "{tree:#}");
         let (table, unknown) = (recording.shown(&["ps", "--fields", "pid,tracer", "--no-headers"]), !known);
-        let row = table.lines().find(|line| line.split_whitespace().next() == Some("101")).expect("its row");
+        let row = table
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some("101"))
+            .expect("a row of the zombie");
         assert_eq!(row.split_whitespace().nth(1), Some(if unknown { "?" } else { "-" }), "{table}");
     }
 }

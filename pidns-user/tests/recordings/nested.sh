@@ -1,17 +1,17 @@
 #!/bin/bash
-# Plays the story that nested.ndjson records, as root and with pidns-trace in the PATH: nested.sh FILE. Of the whole machine
-# that the recorder sees the file gets what is about the namespaces and processes of the story, whose numbers are printed.
+# Runs the scenario of nested.ndjson, as root and with pidns-trace in the PATH: nested.sh FILE. The recorder sees the
+# whole machine. FILE gets only the lines about the scenario's namespaces and processes, whose numbers are printed.
 set -u
 file=$1
 all=$(mktemp)
 trap 'rm -f "$all"' EXIT
 
-# The file ends without a newline, at which read fails.
+# `read` fails here, because the file ends without a newline.
 first_child() { read -r child _ <"/proc/$1/task/$1/children"; [ -n "$child" ] && echo "$child"; }
 number() { readlink "/proc/$1/ns/pid" | tr -dc 0-9; }
 pause() { sleep 0.3; }
 
-# A namespace that a file alone holds, from before the recording.
+# Only a file holds this namespace, which is older than the recording.
 unshare --pid --fork sleep 1000 & unshare=$!
 pause
 init=$(first_child $unshare)
@@ -21,12 +21,12 @@ pause
 kill -KILL "$init"
 wait $unshare
 
-# The recorder calls its host "example".
+# The recorder sees "example" as the name of its host.
 unshare --uts sh -c "hostname example; exec pidns-trace record --force '$all' -q" & recorder=$!
 until [ -s "$all" ]; do pause; done
 pause
 
-# Two deep: PID 1 is a shell, that has a namespace in its own, and a child that does not reap its own child.
+# Two nested namespaces. PID 1 is a shell. It has a nested namespace, and a child that does not reap its own child.
 unshare --pid --fork sh -c 'unshare --pid --fork sleep 1000 & sh -c "true & exec sleep 2000" & wait' & outer=$!
 pause
 pause
@@ -37,21 +37,21 @@ for child in $(cat "/proc/$init/task/$init/children"); do
 done
 nested_ns=$(number "$nested")
 
-# Somebody joins.
+# A process joins.
 nsenter --target "$init" --pid sleep 500 & joiner=$!
 pause
-# Somebody has the inner one open.
+# A process opens the inner namespace.
 tail -f /dev/null 8<"/proc/$nested/ns/pid" & reader=$!
 pause
-# A signal that PID 1 has no handler for.
+# PID 1 has no handler for this signal.
 bash -c "kill -TERM $init; exit 0" & ignored=$!
 wait $ignored
 pause
-# The second child is refused: the first was PID 1, and has ended.
+# The second child is refused, because the first one was PID 1 and has ended.
 unshare --pid sh -c '/bin/true; /bin/true; exit 0' & refused=$!
 wait $refused
 pause
-# PID 1 is killed, and takes all with it.
+# PID 1 is killed, and all members die with it.
 bash -c "kill -KILL $init; exit 0" & killer=$!
 wait $killer
 wait $outer $joiner
@@ -65,7 +65,7 @@ refused_ns=$(grep '"event":"fork.failed"' "$all" | grep -o '"inum":[0-9]*' | hea
 namespaces="$held|$ns|$nested_ns|$refused_ns"
 processes="$holder|$outer|$joiner|$reader|$ignored|$refused|$killer"
 grep -E "\"event\":\"(stream\.|snapshot\.namespace)|\"(inum|ns)\":($namespaces)[,}]|\"pid\":($processes)[,}]" "$all" |
-    # A gap in the numbers would be damage.
+    # A gap in the sequence numbers would count as damage.
     awk '{ sub(/"seq":[0-9]+/, "\"seq\":" NR); print }' >"$file"
 echo "namespaces $namespaces"
 echo "processes $processes"

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Plays the story that web.ndjson records, as root and with pidns-trace, podman and busybox in the PATH: web.sh FILE.
+# Runs the scenario of web.ndjson, as root and with pidns-trace, podman and busybox in the PATH: web.sh FILE.
 #
-# A container `web` runs a server that is PID 1 and neither reaps orphans nor handles SIGTERM. Three of its workers end and
-# stay zombies. Podman asks it to end, in vain; a cleanup script kills it, and two workers with it. Beside it a program
-# forks twice into a namespace whose PID 1 has ended, and a file alone holds a namespace from before.
+# PID 1 of the container `web` is a server that neither reaps orphans nor handles SIGTERM. Three of its workers end
+# and stay zombies. Podman's SIGTERM has no effect, and a cleanup script kills the server and with it two workers.
+# Meanwhile a program forks twice into a namespace whose PID 1 has ended, and only a file holds an older namespace.
 #
-# The recorder sees the whole machine. FILE gets what is about the namespaces and processes of the story.
+# The recorder sees the whole machine. FILE gets only the lines about the scenario's namespaces and processes.
 set -u
 file=$1
 work=$(mktemp -d)
@@ -20,11 +20,11 @@ cleanup() {
 } >/dev/null 2>&1
 trap cleanup EXIT
 
-# The file ends without a newline, at which read fails.
+# `read` fails here, because the file ends without a newline.
 first_child() { read -r child _ <"/proc/$1/task/$1/children"; [ -n "$child" ] && echo "$child"; }
 number() { readlink "/proc/$1/ns/pid" | tr -dc 0-9; }
 pause() { sleep 0.3; }
-# A program of this name, from a script: the kernel takes the name of the file.
+# Makes a program with this name from a script. The kernel takes the process's name from the file.
 program() { cat >"$work/$1"; chmod 755 "$work/$1"; }
 
 mkdir -p "$work/rootfs/bin"
@@ -55,7 +55,7 @@ program deploy <<'DEPLOY'
 /bin/true; /bin/true; exit 0
 DEPLOY
 
-# A namespace that a file alone holds, from before the recording.
+# Only a file holds this namespace, which is older than the recording.
 unshare --pid --fork sleep 1000 & unshare=$!
 pause
 init=$(first_child $unshare)
@@ -66,7 +66,7 @@ pause
 kill -KILL "$init"
 wait $unshare 2>/dev/null
 
-# The recorder calls its host "example".
+# The recorder sees "example" as the name of its host.
 unshare --uts sh -c "hostname example; exec pidns-trace record --force '$all' -q" & recorder=$!
 until [ -s "$all" ]; do pause; done
 pause
@@ -75,7 +75,7 @@ podman run --detach --name web --network none --ulimit nofile=1024:1024 --ulimit
 init=$(podman inspect --format '{{.State.Pid}}' web)
 [ "$init" -gt 1 ] || exit 1
 ns=$(number "$init")
-# The first three workers end, and stay zombies until it is a finding.
+# The first three workers end, and stay zombies until that is a finding.
 sleep 4
 podman exec web true
 pause
@@ -93,21 +93,21 @@ wait $recorder
 kill $holder
 
 
-# Other programs make namespaces meanwhile, and the kernel gives an inode number to the next one at once: of each number the
-# lines count that stand between the start of our namespace and that of the next one.
-# The cgroup of this script is of no interest.
+# Other programs create namespaces meanwhile, and the kernel reuses an inode number at once. For each number, keep
+# only the lines from the start of our namespace to the start of the next one.
+# Replace the cgroup of this script, which is of no interest.
 own=$(cut -d: -f3- /proc/self/cgroup | sort -u | grep -v '^/$' | head -n 1)
 awk -v held="$held" -v own="${own:-/}" -v init="$init" -v refused="$refused" -v processes="$holder $refused $killer" '
     function field(name,    at) {
         return match($0, "\"" name "\":[0-9]+") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : ""
     }
     BEGIN { split(processes, list, " "); for (i in list) mine[list[i]] = 1 }
-    # Which namespaces are those of the story: the first reading of the file finds them.
+    # The first pass over the file finds the namespaces of the scenario.
     FNR == NR {
         if (/"event":"namespace.init"/ && match($0, "\"process\":\\{\"pid\":" init ",")) ids[field("kernel_id")] = 1
         if (/"event":"namespace.create"/ && match($0, "\"creator\":\\{\"pid\":" refused ",")) ids[field("kernel_id")] = 1
         if (/"event":"snapshot.namespace"/ && field("inum") == held) ids[field("kernel_id")] = 1
-        # Processes outside whose children go there: their ends are part of the story.
+        # The ends of outside processes whose children start there are part of the scenario.
         if (/"event":"namespace.(create|join)"/) entering[field("kernel_id")] = entering[field("kernel_id")] " " field("pid")
         next
     }
@@ -132,7 +132,7 @@ awk -v held="$held" -v own="${own:-/}" -v init="$init" -v refused="$refused" -v 
             }
         }
     }
-    # A gap in the numbers would be damage.
+    # A gap in the sequence numbers would count as damage.
     kept {
         sub(/"seq":[0-9]+/, "\"seq\":" ++lines)
         at = index($0, "\"cgroup\":\"" own "\"")

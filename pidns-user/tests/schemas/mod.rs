@@ -1,9 +1,9 @@
-//! The JSON Schemas of docs/schema, and JSON held against them.
+//! Checks JSON against the JSON Schemas in docs/schema.
 
 use boon::{Compiler, Draft, SchemaIndex, Schemas};
 use serde_json::Value;
 
-/// The files by the name of what they describe.
+/// The schema files, by the name of what they describe.
 pub(crate) const FILES: &[(&str, &str)] = &[
     ("check", include_str!("../../../docs/schema/check.schema.json")),
     ("events", include_str!("../../../docs/schema/events.schema.json")),
@@ -16,13 +16,13 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("tree", include_str!("../../../docs/schema/tree.schema.json")),
 ];
 
-/// One of the files.
+/// The JSON of one file.
 pub(crate) fn source(name: &str) -> Value {
-    let (_, text) = FILES.iter().find(|(file, _)| *file == name).expect("docs/schema has it");
+    let (_, text) = FILES.iter().find(|(file, _)| *file == name).expect("docs/schema has this file");
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A schema, with the files that it refers to.
+/// A compiled schema with the files that it refers to.
 pub(crate) struct Schema {
     name: &'static str,
     compiled: Schemas,
@@ -30,28 +30,28 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// Reads it. No file is opened: references lead to [`FILES`] alone.
+    /// Reads a schema. References may only lead to [`FILES`], so no file is opened.
     pub(crate) fn of(name: &'static str) -> Self {
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
         compiler.enable_format_assertions();
         let place = |name: &str| format!("file:///docs/schema/{name}.schema.json");
         for (file, _) in FILES {
-            compiler.add_resource(&place(file), source(file)).expect("a file is added once");
+            compiler.add_resource(&place(file), source(file)).expect("each file is added once");
         }
         let mut compiled = Schemas::new();
         let index = compiler.compile(&place(name), &mut compiled);
-        let index = index.unwrap_or_else(|error| panic!("{name} is no schema: {error:#}"));
+        let index = index.unwrap_or_else(|error| panic!("{name} is not a schema: {error:#}"));
         Self { name, compiled, index }
     }
 
-    /// What is wrong with this value; `None` where it is as the schema says.
+    /// The fault of this value. `None` if it matches the schema.
     pub(crate) fn problem(&self, value: &Value) -> Option<String> {
         let error = self.compiled.validate(value, self.index).err()?;
         Some(format!("{}: {error:#}", self.name))
     }
 
-    /// Fails where it is not as the schema says.
+    /// Fails if the value does not match the schema.
     #[track_caller]
     pub(crate) fn check(&self, value: &Value, place: &str) {
         if let Some(problem) = self.problem(value) {

@@ -1,4 +1,4 @@
-//! Passwords, headers and rates from the configuration file.
+//! Passwords, headers and rate limits from the configuration file.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -10,13 +10,13 @@ use crate::{
     fixture::{Folder, LINE, Running, until},
 };
 
-/// A low cost, so that tests do not take long.
+/// Users whose hash has a low cost, so that tests are fast.
 pub(crate) fn users(password: &str) -> String {
-    format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash(password, 5).expect("a hash"))
+    format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash(password, 5).expect("hash the password"))
 }
 
 #[test]
-fn the_right_password_opens_every_page_and_nothing_else_does() {
+fn only_the_right_password_opens_the_pages() {
     let server = Running::configured(&Folder::with(&users("se:cret")));
     for path in ["/", "/metrics", "/healthz", "/readyz", "/status", "/nowhere"] {
         let with = |headers: &[&str]| send(server.address, &request("GET", path, headers));
@@ -41,7 +41,7 @@ fn the_right_password_opens_every_page_and_nothing_else_does() {
 }
 
 #[test]
-fn a_right_password_is_compared_once_and_a_wrong_one_each_time() {
+fn a_right_password_is_hashed_once_and_a_wrong_one_each_time() {
     let hash = bcrypt::hash("secret", 11).unwrap();
     let server = Running::configured(&Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n")));
     let mut stream = connect(server.address);
@@ -57,12 +57,12 @@ fn a_right_password_is_compared_once_and_a_wrong_one_each_time() {
     let unknown = (0..5).map(|_| time("bob", "secret", 401)).min().unwrap();
     assert!(again * 10 < first, "first {first:?}, again {again:?}");
     assert!(wrong > again * 10, "wrong {wrong:?}, again {again:?}");
-    // Not less: a busy machine can only add to it.
+    // There is no upper bound, because a busy machine can add to the time.
     assert!(unknown * 3 > wrong, "unknown {unknown:?}, wrong {wrong:?}");
 }
 
 #[test]
-fn passwords_that_are_compared_do_not_hold_up_scrapes() {
+fn password_checks_do_not_delay_scrapes() {
     const WRONG: usize = 12;
     let hash = bcrypt::hash("secret", 9).unwrap();
     let server = Running::configured(&Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n")));
@@ -82,11 +82,11 @@ fn passwords_that_are_compared_do_not_hold_up_scrapes() {
         assert_eq!(scrape(), 200);
         refused.load(Ordering::SeqCst)
     });
-    assert!(refused_before < WRONG / 2, "{refused_before} wrong passwords were compared before a known one");
+    assert!(refused_before < WRONG / 2, "{refused_before} wrong passwords were checked before a known one");
 }
 
 #[test]
-fn headers_of_the_configuration_are_on_every_answer() {
+fn configured_headers_are_on_every_answer() {
     let config = format!("{}http_server_config:\n  headers:\n    X-Frame-Options: deny\n", users("secret"));
     let server = Running::configured(&Folder::with(&config));
     assert_eq!(get(server.address, "/").header("x-frame-options"), "deny");
@@ -95,7 +95,7 @@ fn headers_of_the_configuration_are_on_every_answer() {
 }
 
 #[test]
-fn requests_beyond_the_rate_are_429() {
+fn requests_above_the_rate_get_429() {
     let server = Running::configured(&Folder::with("rate_limit:\n  interval: 1h\n  burst: 3\n"));
     let statuses: Vec<_> = (0..5).map(|_| get(server.address, "/healthz").status).collect();
     assert_eq!(statuses, [200, 200, 200, 429, 429]);

@@ -1,4 +1,4 @@
-//! A client: bytes over TCP or TLS.
+//! An HTTP client that sends and reads bytes over TCP or TLS.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Names in lower case.
+    /// Header names are in lower case.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
 }
@@ -24,17 +24,17 @@ impl Answer {
     }
 
     pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("the body is text")
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 }
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("the server takes connections");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let stream = TcpStream::connect(address).expect("connect to the server");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set the timeout");
     stream
 }
 
-/// The text of a request.
+/// Writes a request as text.
 pub(crate) fn request(method: &str, path: &str, headers: &[&str]) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
@@ -48,12 +48,12 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     send(address, &request("GET", path, &[]))
 }
 
-/// Over a connection of its own.
+/// Sends a request over a new connection.
 pub(crate) fn send(address: SocketAddr, request: &str) -> Answer {
     exchange(&mut connect(address), request).expect("an answer")
 }
 
-/// Over this connection.
+/// Sends a request over this connection.
 pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &str) -> io::Result<Answer> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
@@ -67,7 +67,7 @@ pub(crate) fn read_answer(stream: &mut impl Read, is_head: bool) -> io::Result<A
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    let head = String::from_utf8(head).expect("a head of text");
+    let head = String::from_utf8(head).expect("the head is UTF-8");
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
     let headers: BTreeMap<_, _> = lines
@@ -80,7 +80,7 @@ pub(crate) fn read_answer(stream: &mut impl Read, is_head: bool) -> io::Result<A
     Ok(Answer { status, headers, body })
 }
 
-/// Waits until the server closes the connection. What it still sends is returned.
+/// Waits until the server closes the connection. Returns what it still sent.
 pub(crate) fn until_closed(stream: &mut impl Read) -> Vec<u8> {
     let mut rest = Vec::new();
     let mut part = [0; 4096];

@@ -1,4 +1,4 @@
-//! A server in a thread of its own, and what it serves.
+//! Runs a server in a thread, and provides its data.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use pidns_user::web::{Format, Handle, Landing, Limits, Link, Options, Server, Si
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-/// What the test decides about the answers.
+/// The agent behind the server. The test sets how it answers.
 #[derive(Debug, Default)]
 pub(crate) struct Agent {
     pub(crate) scrapes: AtomicUsize,
-    /// Bytes of an answer with metrics.
+    /// The length of an answer with metrics, in bytes.
     pub(crate) length: AtomicUsize,
-    /// Scrapes wait while this is true.
+    /// While this is true, scrapes wait.
     held: Mutex<bool>,
     released: Condvar,
     pub(crate) ailment: Mutex<Option<String>>,
@@ -80,7 +80,7 @@ impl Site for Agent {
     }
 }
 
-/// A server that runs, and stops when this is dropped.
+/// A running server. Stopped on drop.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) agent: Arc<Agent>,
@@ -118,14 +118,14 @@ impl Running {
     }
 
     pub(crate) fn start(config_file: Option<PathBuf>, limits: Limits) -> Self {
-        let server = Server::bind(options(config_file, limits)).expect("the server listens");
+        let server = Server::bind(options(config_file, limits)).expect("start the server");
         let (address, handle) = (server.addresses()[0], server.handle());
         let agent = Arc::new(Agent::default());
         let (stop, stopped) = oneshot::channel();
         let site = Arc::clone(&agent);
         let run = move || {
             let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("create a runtime");
             runtime.block_on(server.run(site, async {
                 let _dropped = stopped.await;
             }))
@@ -134,12 +134,12 @@ impl Running {
         Self { address, agent, handle, stop: Some(stop), thread }
     }
 
-    /// Stops it, and returns how long that took.
+    /// Stops the server. Returns the time that this took.
     pub(crate) fn stop(&mut self) -> Duration {
         let begin = Instant::now();
         self.stop = None;
         let Some(thread) = self.thread.take() else { return Duration::ZERO };
-        thread.join().expect("the server does not panic").expect("the server ends well");
+        thread.join().expect("the server does not panic").expect("the server returned an error");
         begin.elapsed()
     }
 }
@@ -151,18 +151,18 @@ impl Drop for Running {
     }
 }
 
-/// A folder with the files of a configuration.
+/// A directory with the files of a configuration.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
     pub(crate) fn with(config: &str) -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
+        let folder = Self(tempfile::tempdir().expect("create a temporary directory"));
         folder.write("web.yml", config);
         folder
     }
 
     pub(crate) fn write(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).expect("a file is written");
+        fs::write(self.path(name), content).expect("write the file");
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -170,11 +170,11 @@ impl Folder {
     }
 }
 
-/// Waits until it holds: at most five seconds.
+/// Waits until the condition is true, for at most five seconds.
 pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "not within five seconds: {what}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{what} did not happen within five seconds");
         thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that ask for too much, or never end.
+//! Clients that request too much, or never finish.
 
 use std::{
     io::{Read as _, Write as _},
@@ -37,7 +37,7 @@ fn a_client_that_sends_a_byte_a_second_is_cut_off() {
 }
 
 #[test]
-fn a_later_request_that_comes_slowly_is_cut_off_too() {
+fn a_slow_later_request_is_cut_off_too() {
     let limits = Limits { header_time: Duration::from_millis(500), ..Limits::default() };
     let server = Running::with(limits);
     let mut stream = connect(server.address);
@@ -51,7 +51,7 @@ fn a_later_request_that_comes_slowly_is_cut_off_too() {
 }
 
 #[test]
-fn a_connection_without_a_further_request_is_closed() {
+fn an_idle_connection_is_closed() {
     let server = Running::with(Limits { idle_time: Duration::from_millis(500), ..Limits::default() });
     let mut stream = connect(server.address);
     exchange(&mut stream, &request("GET", "/healthz", &[])).unwrap();
@@ -62,7 +62,7 @@ fn a_connection_without_a_further_request_is_closed() {
 }
 
 #[test]
-fn scrapes_succeed_beside_a_thousand_connections() {
+fn scrapes_succeed_with_a_thousand_open_connections() {
     let server = Running::plain();
     let mut scraper = connect(server.address);
     assert_eq!(exchange(&mut scraper, &request("GET", "/metrics", &[])).unwrap().text(), LINE);
@@ -70,7 +70,7 @@ fn scrapes_succeed_beside_a_thousand_connections() {
     let mut slowest = Duration::ZERO;
     for i in 0..1000 {
         let mut stream = connect(server.address);
-        // Some have begun a request.
+        // Half of the connections have sent the start of a request.
         if i % 2 == 0 {
             stream.write_all(b"GET /met").unwrap();
         }
@@ -82,19 +82,19 @@ fn scrapes_succeed_beside_a_thousand_connections() {
         }
     }
     assert!(slowest < Duration::from_secs(1), "the slowest scrape took {slowest:?}");
-    println!("the slowest scrape beside 1,000 connections took {slowest:?}");
+    println!("the slowest scrape with 1,000 open connections took {slowest:?}");
     let open = idle.iter().filter(|stream| is_open(stream)).count();
     assert!(open <= Limits::default().connections, "{open} are open");
     assert!(open > 32, "only {open} are open");
 }
 
 fn is_open(mut stream: &TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("a socket that does not wait");
+    stream.set_nonblocking(true).expect("set the socket to non-blocking");
     matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 #[test]
-fn scrapes_succeed_while_others_connect_without_end() {
+fn scrapes_succeed_while_others_connect_endlessly() {
     let server = Running::plain();
     let end = Instant::now() + Duration::from_secs(2);
     let address = server.address;
@@ -116,7 +116,7 @@ fn scrapes_succeed_while_others_connect_without_end() {
         .collect();
     let (mut scrapes, mut lost) = (0, 0);
     while Instant::now() < end {
-        // A client that is stopped between connecting and asking while 64 others connect loses its place.
+        // If a client is stopped between its connect and its request while 64 others connect, it loses its place.
         match exchange(&mut connect(address), &request("GET", "/metrics", &[])) {
             Ok(answer) => {
                 assert_eq!(answer.text(), LINE);
@@ -126,7 +126,7 @@ fn scrapes_succeed_while_others_connect_without_end() {
         }
     }
     let connections: usize = flood.into_iter().map(|thread| thread.join().unwrap()).sum();
-    println!("{scrapes} scrapes succeeded, {lost} did not, beside {connections} connections in two seconds");
+    println!("{scrapes} scrapes succeeded and {lost} failed during {connections} connections in two seconds");
     assert!(
         scrapes > 20 && lost * 10 < scrapes && connections > 200,
         "{scrapes}, {lost} lost, {connections}"
@@ -134,12 +134,12 @@ fn scrapes_succeed_while_others_connect_without_end() {
 }
 
 #[test]
-fn too_many_headers_bytes_are_431() {
+fn too_large_headers_get_431() {
     let server = Running::plain();
     let small = request("GET", "/metrics", &[&format!("X-Long: {}", "a".repeat(15 * 1024))]);
     assert_eq!(send(server.address, &small).status, 200);
     let mut stream = connect(server.address);
-    // A part of it, so that the server has read all before it closes the connection.
+    // Send only a part, so that the server has read everything before it closes the connection.
     let big = request("GET", "/metrics", &[&format!("X-Long: {}", "a".repeat(17 * 1024))]);
     stream.write_all(&big.as_bytes()[..16 * 1024 + 1]).unwrap();
     assert_eq!(read_answer(&mut stream, false).unwrap().status, 431);
@@ -149,7 +149,7 @@ fn too_many_headers_bytes_are_431() {
 }
 
 #[test]
-fn malformed_http_is_400() {
+fn malformed_http_gets_400() {
     let server = Running::plain();
     assert_eq!(send(server.address, "what is this?\r\n\r\n").status, 400);
     let mut stream = connect(server.address);
@@ -176,7 +176,7 @@ fn a_request_with_a_body_is_refused_and_its_connection_closed() {
 fn a_slow_reader_is_cut_off_and_others_are_served_meanwhile() {
     let limits = Limits { read_time: Duration::from_secs(2), ..Limits::default() };
     let server = Running::with(limits);
-    // More than the kernel takes at once.
+    // The answer is larger than the kernel buffers.
     server.agent.length.store(20_000_000, Ordering::SeqCst);
     let mut slow = connect(server.address);
     slow.write_all(request("GET", "/metrics", &[]).as_bytes()).unwrap();
@@ -185,17 +185,17 @@ fn a_slow_reader_is_cut_off_and_others_are_served_meanwhile() {
     let begin = Instant::now();
     assert_eq!(get(server.address, "/healthz").status, 200);
     let mut read = part.len();
-    // It goes on reading a little at a time.
+    // The client continues to read a little at a time.
     while begin.elapsed() < Duration::from_secs(3) {
         thread::sleep(Duration::from_millis(100));
         read += slow.read(&mut part).unwrap();
     }
     let rest = until_closed(&mut slow).len();
-    assert!(read + rest < 20_000_000, "it has got everything");
+    assert!(read + rest < 20_000_000, "the slow reader got the whole answer");
 }
 
 #[test]
-fn unread_answers_are_bounded_and_the_slowest_reader_makes_room() {
+fn unread_answers_are_limited_and_the_slowest_reader_is_closed() {
     let limits = Limits { unread_bytes: 25_000_000, ..Limits::default() };
     let server = Running::with(limits);
     server.agent.length.store(20_000_000, Ordering::SeqCst);
@@ -220,13 +220,13 @@ fn scrapes_beyond_the_limit_wait_a_moment_and_get_503() {
         stream.write_all(request("GET", "/metrics", &[]).as_bytes()).unwrap();
     }
     let scrapes = || server.agent.scrapes.load(Ordering::SeqCst);
-    until("as many scrapes as are allowed", || scrapes() == limits.scrapes);
+    until("the maximum number of scrapes", || scrapes() == limits.scrapes);
     let begin = Instant::now();
     let refused = get(server.address, "/metrics");
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
     let took = begin.elapsed().as_secs_f64();
     assert!((0.9..4.0).contains(&took), "after {took} s");
-    assert_eq!(get(server.address, "/healthz").status, 200, "other pages need no place");
+    assert_eq!(get(server.address, "/healthz").status, 200, "other pages do not count against the limit");
     let mut waiting = connect(server.address);
     waiting.write_all(request("GET", "/metrics", &[]).as_bytes()).unwrap();
     thread::sleep(Duration::from_millis(200));
@@ -238,7 +238,7 @@ fn scrapes_beyond_the_limit_wait_a_moment_and_get_503() {
 }
 
 #[test]
-fn a_scrape_that_takes_too_long_is_503() {
+fn a_slow_scrape_gets_503() {
     let server = Running::with(Limits { answer_time: Duration::from_millis(300), ..Limits::default() });
     server.agent.hold();
     let answer = get(server.address, "/metrics");
@@ -246,7 +246,7 @@ fn a_scrape_that_takes_too_long_is_503() {
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_its_place_to_others() {
+fn a_client_that_disconnects_frees_its_place() {
     let server = Running::with(Limits { connections: 2, ..Limits::default() });
     server.agent.hold();
     for _ in 0..2 {
@@ -257,7 +257,7 @@ fn a_client_that_goes_away_leaves_its_place_to_others() {
 }
 
 #[test]
-fn the_server_stops_within_a_second_whatever_its_clients_do() {
+fn the_server_stops_within_a_second_with_busy_clients() {
     let mut server = Running::plain();
     server.agent.length.store(20_000_000, Ordering::SeqCst);
     let mut slow = connect(server.address);
@@ -271,7 +271,7 @@ fn the_server_stops_within_a_second_whatever_its_clients_do() {
     server.agent.hold();
     let mut waiting = connect(server.address);
     waiting.write_all(request("GET", "/metrics", &[]).as_bytes()).unwrap();
-    until("the second scrape begins", || server.agent.scrapes.load(Ordering::SeqCst) == 2);
+    until("the start of the second scrape", || server.agent.scrapes.load(Ordering::SeqCst) == 2);
     let took = server.stop();
     assert!(took < Duration::from_secs(1), "{took:?}");
     for mut stream in [slow, idle, kept, begun, waiting] {
@@ -281,12 +281,12 @@ fn the_server_stops_within_a_second_whatever_its_clients_do() {
 }
 
 #[test]
-fn an_answer_that_is_nearly_done_is_finished_when_the_server_stops() {
+fn a_stopping_server_finishes_an_almost_complete_answer() {
     let mut server = Running::plain();
     server.agent.hold();
     let mut stream = connect(server.address);
     stream.write_all(request("GET", "/metrics", &[]).as_bytes()).unwrap();
-    until("the scrape begins", || server.agent.scrapes.load(Ordering::SeqCst) == 1);
+    until("the start of the scrape", || server.agent.scrapes.load(Ordering::SeqCst) == 1);
     let agent = std::sync::Arc::clone(&server.agent);
     let release = thread::spawn(move || {
         thread::sleep(Duration::from_millis(200));

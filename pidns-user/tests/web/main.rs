@@ -1,5 +1,5 @@
-//! The agent's web server on a loopback port, with clients that write and read bytes themselves. Needs no kernel feature and no
-//! privilege.
+//! Tests the agent's web server on a loopback port. The clients write and read bytes themselves. The tests need no
+//! kernel feature and no privilege.
 
 mod authentication;
 mod client;

@@ -1,4 +1,4 @@
-//! What is at which path.
+//! The contents of each path.
 
 use std::{io::Read as _, sync::atomic::Ordering};
 
@@ -45,7 +45,7 @@ fn state_is_served_as_text_and_json() {
 }
 
 #[test]
-fn an_agent_in_trouble_answers_503_and_500_with_the_reason() {
+fn a_failing_agent_answers_503_and_500_with_the_reason() {
     let server = Running::plain();
     *server.agent.ailment.lock().unwrap() = Some("no ring".to_owned());
     for (path, status, text) in [
@@ -59,7 +59,7 @@ fn an_agent_in_trouble_answers_503_and_500_with_the_reason() {
 }
 
 #[test]
-fn a_panic_while_collecting_is_500_and_the_next_scrape_works() {
+fn a_panic_while_collecting_gives_500_and_the_next_scrape_works() {
     let server = Running::plain();
     *server.agent.panics.lock().unwrap() = true;
     for _ in 0..Limits::default().scrapes * 2 {
@@ -70,7 +70,7 @@ fn a_panic_while_collecting_is_500_and_the_next_scrape_works() {
 }
 
 #[test]
-fn another_path_is_404_and_another_method_405() {
+fn unknown_paths_get_404_and_other_methods_405() {
     let server = Running::plain();
     for path in ["/metrics/", "/favicon.ico", "//", "/../etc/passwd", "/metric"] {
         let answer = get(server.address, path);
@@ -89,7 +89,7 @@ fn head_has_the_headers_of_get_and_no_body() {
     let mut stream = connect(server.address);
     for path in ["/", "/metrics", "/status", "/healthz", "/nowhere"] {
         let get = exchange(&mut stream, &request("GET", path, &[])).unwrap();
-        // A body would be taken for the beginning of the next answer.
+        // A body would look like the start of the next answer.
         let head = exchange(&mut stream, &request("HEAD", path, &[])).unwrap();
         assert_eq!(head.status, get.status, "{path}");
         assert_eq!(head.header("content-length"), get.body.len().to_string(), "{path}");
@@ -112,7 +112,7 @@ fn gzip_is_sent_to_clients_that_accept_it() {
 }
 
 #[test]
-fn one_connection_serves_many_requests_and_one_that_asks_for_it_is_closed() {
+fn a_connection_serves_many_requests_and_closes_on_request() {
     let server = Running::plain();
     let mut stream = connect(server.address);
     for _ in 0..20 {
@@ -146,7 +146,7 @@ fn a_port_in_use_is_an_error_with_a_remedy() {
 }
 
 #[test]
-fn a_server_listens_on_all_its_addresses_and_at_the_path_that_is_asked_for() {
+fn a_server_listens_on_all_its_addresses_and_at_the_chosen_path() {
     let mut options = options(None, Limits::default());
     options.telemetry_path = "/pidns".to_owned();
     options.listen = vec![([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()];

@@ -1,4 +1,4 @@
-//! A configuration that changes while the server runs.
+//! Changes the configuration while the server runs.
 
 use std::{fs, thread, time::Duration};
 
@@ -16,7 +16,7 @@ fn status(server: &Running, password: &str) -> u16 {
 }
 
 #[test]
-fn a_changed_password_counts_within_a_second_without_a_restart() {
+fn a_changed_password_is_used_within_a_second_without_a_restart() {
     let folder = Folder::with(&users("old"));
     let server = Running::configured(&folder);
     assert_eq!([status(&server, "old"), status(&server, "new")], [200, 401]);
@@ -26,7 +26,7 @@ fn a_changed_password_counts_within_a_second_without_a_restart() {
 }
 
 #[test]
-fn a_reload_takes_a_changed_password_at_once() {
+fn a_reload_uses_a_changed_password_at_once() {
     let folder = Folder::with(&users("old"));
     let server = Running::configured(&folder);
     let mut stream = connect(server.address);
@@ -35,7 +35,7 @@ fn a_reload_takes_a_changed_password_at_once() {
     folder.write("web.yml", &users("new"));
     server.handle.reload().unwrap();
     assert_eq!([status(&server, "old"), status(&server, "new")], [401, 200]);
-    assert_eq!(until_closed(&mut stream), b"", "a connection from before waits for nothing any more");
+    assert_eq!(until_closed(&mut stream), b"", "an earlier idle connection is closed");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_bad_reload_logs_its_error_and_keeps_the_old_configuration() {
     let server = Running::configured(&folder);
     folder.write("web.yml", "basic_auth_users:\n  alice: plain\n");
     let error = server.handle.reload().unwrap_err().to_string();
-    assert!(error.contains("web.yml:2: ") && error.contains("no bcrypt hash"), "{error}");
+    assert!(error.contains("web.yml:2: ") && error.contains("not a bcrypt hash"), "{error}");
     assert_eq!([status(&server, "old"), status(&server, "plain")], [200, 401]);
     fs::remove_file(folder.path("web.yml")).unwrap();
     thread::sleep(Duration::from_millis(1100));
@@ -70,7 +70,7 @@ fn a_changed_certificate_is_used_without_a_restart() {
     let first = certificate(&server, &authority).unwrap();
     assert_eq!(certificate(&server, &authority).unwrap(), first);
     let new = authority.server();
-    // The certificate is there before its key: until then, the old pair is used.
+    // The certificate is replaced before its key. Until then the server must use the old pair.
     folder.write("server.crt", &new.cert);
     thread::sleep(Duration::from_millis(1100));
     assert_eq!(certificate(&server, &authority).unwrap(), first);
@@ -78,7 +78,7 @@ fn a_changed_certificate_is_used_without_a_restart() {
     thread::sleep(Duration::from_millis(1100));
     let second = certificate(&server, &authority).unwrap();
     assert_ne!(second, first);
-    // As Kubernetes does: another file under the name.
+    // Kubernetes replaces mounted files by a rename. Replace the pair in the same way.
     let third = authority.server();
     for (name, content) in [("server.crt", &third.cert), ("server.key", &third.key)] {
         folder.write("new", content);
@@ -104,13 +104,13 @@ fn tls_can_be_turned_on_while_the_server_runs() {
 }
 
 #[test]
-fn an_answer_that_is_under_way_survives_a_reload_and_then_the_connection_ends() {
+fn an_unfinished_answer_survives_a_reload_and_then_the_connection_closes() {
     let folder = Folder::with("");
     let server = Running::configured(&folder);
     server.agent.hold();
     let mut stream = connect(server.address);
     std::io::Write::write_all(&mut stream, request("GET", "/metrics", &[]).as_bytes()).unwrap();
-    crate::fixture::until("the scrape begins", || {
+    crate::fixture::until("the start of the scrape", || {
         server.agent.scrapes.load(std::sync::atomic::Ordering::SeqCst) == 1
     });
     folder.write("web.yml", "http_server_config: {headers: {X-Frame-Options: deny}}\n");

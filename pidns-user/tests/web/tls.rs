@@ -1,4 +1,4 @@
-//! TLS and certificates of clients.
+//! TLS, and client certificates.
 
 use std::{
     io::{Read as _, Write as _},
@@ -22,7 +22,7 @@ use crate::{
     fixture::{Folder, LINE, Running},
 };
 
-/// An authority, which signs certificates for servers and clients.
+/// A certificate authority that signs certificates for servers and clients.
 pub(crate) struct Authority {
     pub(crate) cert: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -63,7 +63,7 @@ impl Authority {
     }
 }
 
-/// A folder with a server's certificate, the authority's, and a configuration with these lines more.
+/// A directory with a server's certificate, the authority's, and a configuration with these additional lines.
 pub(crate) fn folder(authority: &Authority, lines: &str) -> Folder {
     let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
     let folder = Folder::with(&format!(
@@ -78,7 +78,7 @@ pub(crate) fn folder(authority: &Authority, lines: &str) -> Folder {
 
 pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A client that trusts the authority. It may have a certificate, and speak one version only.
+/// A client that trusts the authority. It may have a certificate, and may be limited to one TLS version.
 pub(crate) fn stream(
     address: SocketAddr,
     authority: &Authority,
@@ -138,7 +138,7 @@ fn a_version_that_is_not_allowed_is_refused() {
 }
 
 #[test]
-fn the_servers_suite_and_curve_are_those_of_the_configuration() {
+fn the_server_uses_the_configured_suite_and_curve() {
     let authority = Authority::new();
     let lines =
         "cipher_suites: [TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256]\ncurve_preferences: [CurveP384]";
@@ -162,7 +162,7 @@ fn plain_http_to_a_tls_port_gets_an_explanation() {
 }
 
 #[test]
-fn each_policy_lets_in_the_clients_that_it_should() {
+fn each_policy_admits_the_right_clients() {
     let authority = Authority::new();
     let known = authority.client("scraper", vec![]);
     let foreign = Authority::new().client("scraper", vec![]);
@@ -183,7 +183,7 @@ fn each_policy_lets_in_the_clients_that_it_should() {
 }
 
 #[test]
-fn only_certificates_with_an_allowed_name_are_let_in() {
+fn only_certificates_with_an_allowed_name_are_admitted() {
     let authority = Authority::new();
     let lines = "client_auth_type: RequireAndVerifyClientCert\nclient_ca_file: ca.crt\n\
                  client_allowed_sans:\n- prometheus\n- 192.0.2.7\n- spiffe://a/b";

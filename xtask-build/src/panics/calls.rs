@@ -1,13 +1,13 @@
-//! Which function calls which in an eBPF object.
+//! Finds which function calls which in an eBPF object.
 //!
-//! The instruction set is RFC 9669. The kernel's Documentation/bpf/llvm_reloc.rst has how relocations and calls go together.
+//! RFC 9669 defines the instruction set. The kernel's Documentation/bpf/llvm_reloc.rst explains relocations of calls.
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind, SymbolKind};
 
-/// The functions of an object, and what they call.
+/// The functions of an object and their calls.
 #[derive(Debug)]
 pub(super) struct Code {
     pub(super) functions: Vec<Function>,
@@ -27,11 +27,12 @@ pub(super) struct Function {
 /// A call, or a jump to itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Call {
-    /// Index of the function.
+    /// Index of the calling function.
     pub(super) caller: usize,
-    /// Name of the function; nothing for a jump to itself, which is what remains of a panic handler's `loop {}`.
+    /// Name of the called function. `None` for a jump to itself: the compiler translates a panic handler's `loop {}` to
+    /// such a jump.
     pub(super) callee: Option<String>,
-    /// Of the instruction, in the caller's section.
+    /// Offset of the instruction in the caller's section.
     pub(super) offset: u64,
 }
 
@@ -58,7 +59,8 @@ impl Code {
         Ok(code)
     }
 
-    /// Follows the instructions of a section. `relocated` has what the linker left for the loader to fill in.
+    /// Reads the instructions of a section. `relocated` holds the calls that the linker left for the loader to fill
+    /// in.
     fn add_section(&mut self, section: &str, bytes: &[u8], relocated: &HashMap<u64, Target>) {
         for (offset, flow) in flows(bytes) {
             let Some(caller) = self.function_at(section, offset) else { continue };
@@ -66,7 +68,7 @@ impl Code {
                 (Flow::ToItself, _) => None,
                 (Flow::Call { .. }, Some(Target::Undefined(name))) => Some(name.clone()),
                 (Flow::Call { distance }, place) => {
-                    // Within a section the linker has filled in the distance from the instruction itself.
+                    // For calls within a section the linker has filled in the distance from the instruction.
                     let (section, from) = match place {
                         Some(Target::Defined { section, offset }) => (section.as_str(), *offset),
                         _ => (section, offset),
@@ -91,7 +93,7 @@ impl Code {
 fn functions(file: &object::File<'_>) -> Result<Vec<Function>> {
     let mut functions = Vec::new();
     for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
-        // One without a section is defined elsewhere; calls of it are found by their relocations.
+        // A function without a section is defined elsewhere. Its calls are found by their relocations.
         let Some(index) = symbol.section_index() else { continue };
         let name = demangled(symbol.name().context("a function has no readable name")?);
         let section = file.section_by_index(index).with_context(|| format!("{name} has no section"))?;
@@ -114,32 +116,32 @@ fn target(file: &object::File<'_>, index: object::SymbolIndex) -> Result<Target>
     })
 }
 
-/// Without the hash.
+/// Demangles a symbol and drops its hash.
 fn demangled(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
-/// Bytes of an instruction.
+/// Size of an instruction in bytes.
 const INSTRUCTION: usize = 8;
 
-/// Where an instruction leads.
+/// The target of an instruction.
 enum Flow {
-    /// Into a function. The distance is in bytes, from the instruction or, with a relocation, from its symbol.
+    /// A call. The distance is in bytes, from the instruction or, with a relocation, from its symbol.
     Call { distance: i64 },
-    /// Nowhere but here.
+    /// A jump to itself.
     ToItself,
 }
 
-/// The calls and jumps to themselves among the instructions, and their offsets.
+/// All calls and jumps to themselves, with their offsets.
 fn flows(bytes: &[u8]) -> impl Iterator<Item = (u64, Flow)> {
     const LOAD_64: u8 = 0x18;
     const JUMP: u8 = 0x05;
     const JUMP_LONG: u8 = 0x06;
     const CALL: u8 = 0x85;
-    /// The source register of a call of another function than the kernel's helpers.
+    /// The source register of a call to another BPF function. Calls of kernel helpers have 0.
     const PSEUDO_CALL: u8 = 1;
 
-    // A load of 64 bits takes two instructions. The second is data.
+    // A 64-bit load takes two instructions. The second one holds data.
     let mut is_data = false;
     bytes.as_chunks::<INSTRUCTION>().0.iter().zip((0..).step_by(INSTRUCTION)).filter_map(
         move |(&[opcode, registers, j0, j1, i0, i1, i2, i3], offset)| {
@@ -148,7 +150,7 @@ fn flows(bytes: &[u8]) -> impl Iterator<Item = (u64, Flow)> {
             let immediate = i32::from_le_bytes([i0, i1, i2, i3]);
             let flow = match opcode {
                 _ if skipped => return None,
-                // Distances are counted in instructions, from the next.
+                // Distances count instructions, starting at the next one.
                 CALL if registers >> 4 == PSEUDO_CALL => {
                     Flow::Call { distance: (i64::from(immediate) + 1) * INSTRUCTION as i64 }
                 }
@@ -171,7 +173,7 @@ mod tests {
     const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
     const JUMP_TO_ITSELF: [u8; 8] = [0x05, 0, 0xff, 0xff, 0, 0, 0, 0];
     const CALL_HELPER_7: [u8; 8] = [0x85, 0, 0, 0, 7, 0, 0, 0];
-    /// The first half of a load of 64 bits.
+    /// The first half of a 64-bit load.
     const LOAD: [u8; 8] = [0x18, 1, 0, 0, 0, 0, 0, 0];
 
     fn call(immediate: i32) -> [u8; 8] {
@@ -179,7 +181,7 @@ mod tests {
         [0x85, 0x10, 0, 0, a, b, c, d]
     }
 
-    /// What the functions call, in the section of the first.
+    /// The calls between the functions, if `code` is the section of the first one.
     fn calls(
         functions: &[(&str, &str, u64, u64)],
         code: &[[u8; 8]],
@@ -214,7 +216,7 @@ mod tests {
     fn a_call_of_another_section_counts_from_its_symbol() {
         let functions = [("program", "tracepoint", 0, 16), ("a", ".text", 0, 8), ("b", ".text", 8, 16)];
         let text = |offset| Target::Defined { section: ".text".to_owned(), offset };
-        // The section's symbol with a distance, and the function's own.
+        // The first call has the section's symbol and a distance, the second the function's own symbol.
         let relocated = HashMap::from([(0, text(0)), (8, text(8))]);
         assert_eq!(
             calls(&functions, &[call(0), call(-1)], &relocated),

@@ -1,10 +1,10 @@
-//! Source lines, from the line records that bpf-linker writes for the verifier (.BTF.ext).
+//! Finds source lines in the line records that bpf-linker writes for the verifier (.BTF.ext).
 //!
-//! The layout is in the kernel's Documentation/bpf/btf.rst.
+//! The kernel's Documentation/bpf/btf.rst describes the layout.
 
 use std::fmt;
 
-/// Where the instructions come from.
+/// The source lines of the instructions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
     records: Vec<Record>,
@@ -13,19 +13,19 @@ pub(super) struct Lines {
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
     section: String,
-    /// Of the instruction, in bytes from the start of its section.
+    /// Offset of the instruction, in bytes from the start of its section.
     offset: u64,
     file: String,
     line: u32,
 }
 
 impl Lines {
-    /// Reads the sections; nothing if one is absent or damaged.
+    /// Reads the sections. Returns `None` if one is absent or damaged.
     pub(super) fn read(btf: Option<&[u8]>, ext: Option<&[u8]>) -> Option<Self> {
         let strings = Strings::read(Reader(btf?))?;
         let ext = Reader(ext?);
-        // The header: magic and version, its length, offset and length of the function records, the same of the
-        // line records. Offsets count from its end.
+        // The header holds magic and version, its own length, offset and length of the function records, and the same
+        // for the line records. Offsets count from the end of the header.
         let (header, offset, length) = (ext.u32(4)?, ext.u32(16)?, ext.u32(20)?);
         let start = header.checked_add(offset)?;
         let mut rest = ext.slice(start, length)?;
@@ -50,13 +50,14 @@ impl Lines {
         Some(Self { records })
     }
 
-    /// The line of the instruction, in the function that starts at `start`: that of the last record before it. What is
-    /// inlined from the standard library has the library's line; then it is the last line before that is not.
+    /// The source line of an instruction in the function that starts at `start`. It is the line of the last record
+    /// before the instruction. If that record is in the standard library (inlined code), it is the last line before
+    /// that is not in the library.
     pub(super) fn of(&self, section: &str, start: u64, offset: u64) -> Option<Line> {
         let mut records: Vec<_> = self
             .records
             .iter()
-            // Line 0 is the compiler's way to say that it does not know.
+            // The compiler writes line 0 if it does not know the line.
             .filter(|record| record.section == section && record.line != 0)
             .filter(|record| (start..=offset).contains(&record.offset))
             .collect();
@@ -73,7 +74,7 @@ impl Record {
     }
 }
 
-/// A source line: that of an instruction, or one in the neighbourhood.
+/// The line of an instruction, or one near it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     exact: bool,
@@ -134,7 +135,7 @@ mod tests {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    /// A .BTF with these strings and no types.
+    /// A .BTF section with these strings and no types.
     fn btf(strings: &[u8]) -> Vec<u8> {
         let length = u32::try_from(strings.len()).expect("short");
         [words(&[0x0001_eb9f, 24, 0, 0, 0, length]), strings.to_vec()].concat()
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn inlined_library_code_is_near_the_line_before() {
+    fn inlined_library_code_gets_the_last_line_outside_the_library() {
         let library = "/usr/lib/rustlib/src/rust/library/core/src/option.rs".to_owned();
         let lines = Lines { records: vec![record(0, 7), Record { file: library, ..record(8, 1016) }] };
         assert_eq!(line(&lines, 0, 8).as_deref(), Some("near src/main.rs:7"));
@@ -197,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_function_or_section_are_not_its_lines() {
+    fn lines_of_other_functions_and_sections_are_ignored() {
         let lines = Lines { records: vec![record(0, 7)] };
         assert_eq!(lines.of("tracepoint", 8, 24), None);
         assert_eq!(lines.of(".text", 0, 24), None);
     }
 
     #[test]
-    fn line_0_is_no_line() {
+    fn line_0_is_ignored() {
         let lines = Lines { records: vec![record(0, 7), record(8, 0)] };
         assert_eq!(line(&lines, 0, 8).as_deref(), Some("at src/main.rs:7"));
     }

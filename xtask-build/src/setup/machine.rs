@@ -1,4 +1,4 @@
-//! What is there, and what is missing for a purpose.
+//! Inspects the machine, and lists the packages that are missing for a purpose.
 
 use std::path::Path;
 
@@ -11,12 +11,13 @@ use crate::{
     toolchain::{self, Choice},
 };
 
-/// What the machine is set up for.
+/// The purpose of the set-up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Building and running.
     Build,
-    /// That, and testing on this kernel: who only wants to run the tool needs no Docker and no Prometheus for it.
+    /// Building, and testing on this kernel. It is separate from `Build`, so that running the tool needs no Docker
+    /// and no Prometheus.
     Tests,
     /// Building, and testing on other kernels.
     Guests,
@@ -46,11 +47,11 @@ impl Purpose {
     }
 }
 
-/// What setup found.
+/// The state of the machine.
 pub(super) struct Machine {
-    /// Whether apt-get is there.
+    /// Whether apt-get is installed.
     pub(super) apt: bool,
-    /// Whether systemd runs, and so starts what packages bring.
+    /// Whether systemd runs, and so starts the services of packages.
     pub(super) systemd: bool,
     pub(super) privilege: Privilege,
     pub(super) choice: Choice,
@@ -62,8 +63,8 @@ impl Machine {
     pub(super) fn inspect(purpose: Purpose) -> Result<Self> {
         if shell::find("rustup").is_none() {
             bail!(
-                "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and it is rustup that \
-                 switches between them.\n\
+                "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and rustup switches \
+                 between them.\n\
                  Install it (https://rustup.rs explains how; Debian's package rustup conflicts with rustc-web), open a new \
                  shell, and run this command again."
             );
@@ -74,7 +75,7 @@ impl Machine {
         let missing = purpose.packages().filter(|package| !package.is_present()).collect();
         Ok(Self {
             apt: shell::find("apt-get").is_some(),
-            // As sd_booted(3) does.
+            // sd_booted(3) checks the same.
             systemd: Path::new("/run/systemd/system").exists(),
             privilege: Privilege::here(),
             choice,
@@ -83,7 +84,7 @@ impl Machine {
         })
     }
 
-    /// The packages of the group that are not there.
+    /// The packages of the group that are not installed.
     pub(super) fn missing_of(&self, group: &'static [Package]) -> Vec<&'static Package> {
         group.iter().filter(|package| self.missing.contains(package)).collect()
     }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_purpose_takes_the_groups_that_it_needs_and_no_others() {
+    fn each_purpose_needs_its_own_groups_of_packages() {
         let has = |purpose: Purpose, group: &[Package]| {
             group.iter().all(|one| purpose.packages().any(|package| package == one))
         };

@@ -1,4 +1,4 @@
-//! What to do about what is missing.
+//! Plans how to install what is missing.
 
 use std::{fmt, process::Command};
 
@@ -7,26 +7,26 @@ use anyhow::{Result, bail};
 use super::{Ready, machine::Machine, verify};
 use crate::{
     linker,
-    packages::{self, Package, Stillness},
+    packages::{self, Package, ServiceMask},
     shell,
     toolchain::{self, Choice},
     version::Version,
 };
 
-/// What to do, in order.
+/// Steps in the order in which they run.
 pub(super) struct Plan {
     steps: Vec<Step>,
-    /// The toolchain that is there in the end.
+    /// The toolchain that is in use afterwards.
     toolchain: String,
 }
 
 enum Step {
-    /// Messages for the user.
+    /// A message for the user.
     Note(String),
     Run(Command),
-    /// An installing, and what is run before, and after it even if it fails.
-    Between(Box<Stillness>, Command),
-    /// Are the packages there to be installed?
+    /// An installation, with commands that run before it and commands that run after it even if it fails.
+    Between(Box<ServiceMask>, Command),
+    /// Checks that the packages are available.
     CheckAvailable(Vec<&'static Package>),
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Plan {
                 Step::Note(note) => writeln!(f, "{note}")?,
                 Step::Run(command) => writeln!(f, "$ {}", shell::describe(command))?,
                 Step::Between(stillness, install) => {
-                    let Stillness { before, after } = &**stillness;
+                    let ServiceMask { before, after } = &**stillness;
                     for command in [before, install].into_iter().chain(after) {
                         writeln!(f, "$ {}", shell::describe(command))?;
                     }
@@ -71,10 +71,10 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Runs what comes after whatever the installing came to: half of the packages may be there.
-fn run_between(Stillness { mut before, after }: Stillness, mut install: Command) -> Result<()> {
+/// Runs the `after` commands even if the installation fails, because some of the packages may be installed then.
+fn run_between(ServiceMask { mut before, after }: ServiceMask, mut install: Command) -> Result<()> {
     let installed = shell::run(&mut before).and_then(|()| shell::run(&mut install));
-    // Each of them: where something is not installed one may fail.
+    // Run all of them, because the command for a package that is not installed may fail.
     let undone: Vec<Result<()>> = after.into_iter().map(|mut command| shell::run(&mut command)).collect();
     installed?;
     undone.into_iter().collect()
@@ -108,7 +108,7 @@ pub(super) fn plan(machine: &Machine) -> Result<Plan> {
     install.extend(machine.missing_of(packages::TESTS));
     for group in [packages::GUESTS, packages::CONTAINERS, packages::DASHBOARDS, packages::PACKAGES] {
         for package in machine.missing_of(group) {
-            // One is in both groups.
+            // One package is in both groups.
             if !install.contains(&package) {
                 install.push(package);
             }
@@ -139,9 +139,9 @@ pub(super) fn plan(machine: &Machine) -> Result<Plan> {
         steps.push(Step::Run(update));
         steps.push(Step::CheckAvailable(install));
         steps.push(match stillness {
-            Some(Stillness { before, after: [unmask, disable] }) => {
+            Some(ServiceMask { before, after: [unmask, disable] }) => {
                 let [before, unmask, disable] = machine.privilege.root([before, unmask, disable])?;
-                Step::Between(Box::new(Stillness { before, after: [unmask, disable] }), install_them)
+                Step::Between(Box::new(ServiceMask { before, after: [unmask, disable] }), install_them)
             }
             None => Step::Run(install_them),
         });
@@ -158,10 +158,12 @@ pub(super) fn plan(machine: &Machine) -> Result<Plan> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{linker::tests::linker, shell::Privilege, toolchain::tests::toolchain};
 
-    /// Debian 12 with rustup's stable, and nothing else.
+    /// Debian 12 with only rustup's stable toolchain.
     fn fresh() -> Machine {
         let groups = [packages::TOOLCHAIN, packages::LINKER];
         Machine {
@@ -183,7 +185,7 @@ mod tests {
         }
     }
 
-    /// The commands of the plan, as printed.
+    /// The commands of the plan as they are printed.
     fn commands(machine: &Machine) -> Vec<String> {
         let plan = plan(machine).expect("a plan").to_string();
         plan.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
@@ -225,11 +227,14 @@ mod tests {
         let [_update, mask, install, unmask, disable] = &with_systemd[..] else {
             panic!("five commands, not {with_systemd:#?}")
         };
-        let all = "busybox-static lz4 zstd runc podman containerd docker.io lxc systemd-container";
-        assert!(install.ends_with(all), "each once: {install}");
-        for (command, what) in [(mask, "mask --runtime"), (unmask, "unmask --runtime"), (disable, "disable")]
+        let (_, names) = install.split_once("--no-remove ").expect("a list of packages");
+        let names: Vec<&str> = names.split(' ').collect();
+        let different: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(names.len(), different.len(), "each once: {install}");
+        assert!(different.is_superset(&BTreeSet::from(["docker.io", "lxc", "zstd"])), "{install}");
+        for (command, verb) in [(mask, "mask --runtime"), (unmask, "unmask --runtime"), (disable, "disable")]
         {
-            assert!(command.starts_with(&format!("systemctl {what} podman.socket ")), "{command}");
+            assert!(command.starts_with(&format!("systemctl {verb} podman.socket ")), "{command}");
             assert!(command.contains(" containerd.service docker.socket docker.service"), "{command}");
             assert!(command.ends_with(" lxc.service lxc-net.service lxc-monitord.service"), "{command}");
         }
@@ -244,12 +249,15 @@ mod tests {
         let [_update, mask, install, _unmask, disable] = &commands[..] else {
             panic!("five commands, not {commands:#?}")
         };
-        assert_eq!(mask, "systemctl mask --runtime prometheus.service prometheus-alertmanager.service");
+        const UNITS: &str = "prometheus.service prometheus-alertmanager.service victoria-metrics.service";
+        assert_eq!(*mask, format!("systemctl mask --runtime {UNITS}"));
         assert!(
-            install.ends_with("--no-remove prometheus prometheus-alertmanager iproute2 nodejs npm"),
+            install.ends_with(
+                "--no-remove prometheus prometheus-alertmanager victoria-metrics iproute2 nodejs npm python3-venv"
+            ),
             "{install}"
         );
-        assert_eq!(disable, "systemctl disable prometheus.service prometheus-alertmanager.service");
+        assert_eq!(*disable, format!("systemctl disable {UNITS}"));
     }
 
     #[test]
@@ -273,15 +281,16 @@ mod tests {
             command
         };
         let after = [command("false", ""), command("touch", "undone")];
-        let error = run_between(Stillness { before: command("true", ""), after }, command("ls", "not there"));
+        let error =
+            run_between(ServiceMask { before: command("true", ""), after }, command("ls", "nonexistent"));
         let is_undone = folder.join("undone").exists();
-        std::fs::remove_dir_all(&folder).expect("it is there");
+        std::fs::remove_dir_all(&folder).expect("remove the directory");
         assert!(error.is_err_and(|error| error.to_string().contains("ls ")), "the failed command is named");
-        assert!(is_undone, "each of them was run");
+        assert!(is_undone, "all commands afterwards ran");
     }
 
     #[test]
-    fn debian_names_the_reason_against_the_nightly() {
+    fn debians_toolchain_is_explained_by_the_fault_of_the_nightly() {
         let text = plan(&fresh()).expect("a plan").to_string();
         assert!(text.contains("since rustup has no toolchain nightly"), "{text}");
         assert!(text.contains("missing: llvm-22-dev (is the LLVM"), "{text}");
@@ -304,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linker_that_is_too_old_is_replaced_without_packages_that_are_there() {
+    fn an_old_linker_is_replaced_without_installing_packages_again() {
         for old in [linker("0.12.0", Some(22)), linker("0.13.0", Some(21))] {
             let commands = commands(&Machine { linker: Some(old), ..ready() });
             let [install] = &commands[..] else { panic!("one command, not {commands:#?}") };
@@ -338,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toolchain_that_no_linker_of_ours_reads_is_refused_before_anything_is_installed() {
+    fn a_toolchain_newer_than_any_available_linker_is_refused_first() {
         let newer = Choice::Use(toolchain("pidns-bpf", "1.99.0", "23.1.0"));
         let error = plan(&Machine { choice: newer, ..ready() }).err().expect("LLVM 23");
         assert!(error.to_string().contains("LLVM 22 only"), "{error}");

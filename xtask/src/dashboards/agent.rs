@@ -1,4 +1,4 @@
-//! The dashboard of the agents: does each see everything, and what does it cost?
+//! The dashboard about the agents themselves: whether each agent sees everything, and what it costs.
 
 use super::{
     board::{Board, Row},
@@ -42,8 +42,8 @@ fn now() -> Vec<Panel> {
             .thresholds(&[(0.5, "orange"), (0.9, "red")]),
         stat("Counted together", Unit::Count, NO_AGENT)
             .describe(
-                "Namespaces that found no place of their own in the kernel's tables: their processes are counted together \
-                 under the runtime other.",
+                "Namespaces for which the kernel's tables had no room: their processes are counted together, under the runtime \
+                 other.",
             )
             .query("namespaces", "sum(pidns_trace_namespaces_counted_together{@})")
             .thresholds(&[(1.0, "orange")]),
@@ -78,8 +78,8 @@ fn events() -> Vec<Panel> {
             .min(0.0),
         Panel::new(Kind::Columns, "Events lost", Unit::Count, NONE)
             .describe(
-                "Ring: the ring buffer was full (--ring-size). Table: a table of the kernel side was. Hook: the kernel left a \
-                 program out. Malformed: a record could not be read.",
+                "Ring: the ring buffer was full (--ring-size). Table: a table in the kernel was full. Hook: the kernel skipped a \
+                 program. Malformed: a record could not be read.",
             )
             .query("{{stage}}", "sum by (stage) (increase(pidns_trace_events_lost_total{@}[$__rate_interval])) > 0")
             .colours(&[("ring", "red"), ("table", "orange"), ("hook", "purple"), ("malformed", "blue")])
@@ -99,7 +99,7 @@ fn events() -> Vec<Panel> {
             .min(0.0)
             .max(1.0),
         Panel::new(Kind::Columns, "Corrections by snapshots", Unit::Count, NONE)
-            .describe("Where the model of what exists differed from the kernel's own lists. Expected after a loss only.")
+            .describe("Differences between the agent's model and the kernel's own lists. Expected only after a loss.")
             .query("{{kind}}", "sum by (kind) (increase(pidns_trace_resync_corrections_total{@}[$__rate_interval])) > 0")
             .min(0.0),
         Panel::new(Kind::Columns, "Failed lookups of containers", Unit::Count, NO_FAILURES)
@@ -116,15 +116,15 @@ fn hooks() -> Vec<Panel> {
     vec![
         Panel::new(Kind::Table, "Hooks", Unit::Count, NO_AGENT)
             .describe(
-                "On how many machines each hook runs in which form. Off is normal for function hooks where the kernel \
-                 refuses them, and for sched_process_free and sys_exit where it does not.",
+                "The number of machines on which each hook runs in each form. Off is normal for function hooks if the kernel \
+                 refuses them, and for sched_process_free and sys_exit if it accepts them.",
             )
             .labels(&[("hook", "Hook"), ("form", "Form")])
             .column("Machines", Unit::Count, "count by (hook, form) (pidns_trace_hook_info{@})"),
         Panel::new(Kind::Bars, "Tables of the kernel side", Unit::Ratio, NO_AGENT)
             .describe(
-                "How full each table is, on the machine where it is fullest. A full table makes facts go missing. Not children_ns, \
-                 which is as full as it ever was: it forgets its oldest entry for a new one.",
+                "How full each table is, on the machine where it is fullest. If a table is full, facts are lost. children_ns is an \
+                 exception: when it is full, it drops its oldest entry for a new one.",
             )
             .query(
                 "{{map}}",
@@ -156,7 +156,7 @@ fn cost() -> Vec<Panel> {
             .min(0.0)
             .width(8),
         Panel::new(Kind::Lines, "Open files", Unit::Ratio, NO_AGENT)
-            .describe("Open files of each agent, of as many as it may have.")
+            .describe("Open files of each agent, as a share of its limit.")
             .query(
                 "{{instance}}",
                 "max by (instance) (process_open_fds{@} / process_max_fds{@} and on (job, instance) pidns_trace_build_info{@})",

@@ -1,16 +1,16 @@
-//! The alerts: each has what is wrong on which machine, and a link into the runbook.
+//! The alerts. Each names the fault and the machine, and links to the runbook.
 //!
-//! They are written for an operator who is woken up by them. None fires for an ordinary stop of a container, for a single event that
-//! mends itself, or for what a kernel never allows.
+//! They are written for an operator who is woken up by them. None fires for an ordinary stop of a container, for a
+//! single event that is repaired automatically, or for something that a kernel never allows.
 
 use super::yaml::{Group, Rule};
 
-/// Where the project's documents are published. The runbook's address in each alert begins with it: it is the one place to
-/// change. The project has no public address yet; names below `.example` belong to no one (RFC 2606), so that no other party
-/// can stand there.
+/// The address of the published documents. Each alert's runbook address begins with it, so it is the only place to
+/// change. The project has no public address yet. Names below `.example` belong to no one (RFC 2606), so nobody else
+/// can publish there.
 pub(crate) const DOCS_BASE: &str = "https://pidns-trace.example/docs";
 
-/// Whether an operator has to act at once.
+/// How soon an operator must act.
 #[derive(Clone, Copy)]
 enum Severity {
     /// Now: something fails already.
@@ -30,16 +30,16 @@ struct Alert {
     description: &'static str,
 }
 
-/// The container of a namespace, in an annotation. The labels come from `pidns_namespace_info`.
+/// The container of a namespace, for annotations. The labels come from `pidns_namespace_info`.
 const WORKLOAD: &str = "{{ with $labels.namespace }}{{ . }}/{{ end }}{{ with $labels.pod }}{{ . }}/{{ end }}\
                         {{ with $labels.container }}{{ . }}{{ else }}no container{{ end }}";
 
-/// Whose PID budget it is, in an annotation.
+/// The owner of a PID budget, for annotations.
 const BUDGET: &str = "{{ with $labels.pidns }}PID namespace {{ . }} (WORKLOAD) on {{ $labels.instance }}{{ else }}\
                       {{ $labels.instance }}{{ end }}";
 
-/// How much of a limit on PIDs is used, of those that the matcher selects. Sandboxes that may have a handful of processes have
-/// that handful on purpose.
+/// The used share of the PID limits that the matcher selects. Limits of 16 and less are skipped: sandboxes set them
+/// on purpose, and use them fully.
 macro_rules! used {
     ($limit:literal) => {
         concat!(
@@ -52,15 +52,15 @@ macro_rules! used {
     };
 }
 
-/// Where nothing is left.
+/// Nothing is left of the budget.
 macro_rules! now {
     ($limit:literal) => {
         concat!("  ", used!($limit), " > 0.97\n")
     };
 }
 
-/// Where little is left, or nothing will be by the growth of the last hour. That only from half of the budget on: a program that
-/// starts grows fast.
+/// Little is left of the budget, or nothing will be left at the growth of the last hour. The growth counts only above
+/// half of the budget, because a starting program grows fast.
 macro_rules! soon {
     ($limit:literal) => {
         concat!(
@@ -75,7 +75,8 @@ macro_rules! soon {
     };
 }
 
-/// A container's own limit by namespace. Limits of the machine, which all its namespaces share, once: or hundreds would fire.
+/// A container's own limit, for each namespace. A limit of the machine is shared by all namespaces, so it is reported
+/// once. Otherwise hundreds of alerts would fire.
 macro_rules! of_each_limit {
     ($condition:ident) => {
         concat!(
@@ -93,7 +94,7 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsTraceDown",
         severity: Severity::Warning,
-        // The only alert that depends on the job's name: of a machine that is down there is no other metric.
+        // Only this alert depends on the job's name: a machine that is down has no other metric.
         query: "up{job=\"pidns-trace\"} == 0\nor\nabsent(up{job=\"pidns-trace\"})",
         lasts: "5m",
         summary: "{{ with $labels.instance }}The agent on {{ . }} does not answer{{ else }}Prometheus has no agent to \
@@ -105,7 +106,7 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsTraceEventsLost",
         severity: Severity::Warning,
-        // Each 10 minutes for 20: one burst is repaired by a snapshot, and is no reason to act.
+        // Require losses in each 10 minutes for 20 minutes: a snapshot repairs a single burst, which needs no action.
         query: "sum by (job, instance, stage) (increase(pidns_trace_events_lost_total[10m])) > 0",
         lasts: "20m",
         summary: "The agent on {{ $labels.instance }} keeps losing events",
@@ -115,8 +116,9 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsTraceHookDegraded",
         severity: Severity::Warning,
-        // Function hooks are off for good where the kernel refuses them, and two tracepoints where it does not: neither
-        // fires. What fires: a tracepoint that runs everywhere is off, or a hook that ran within the last day is.
+        // Some kernels refuse all function hooks, and others need no tracepoints for two events: neither is a fault.
+        // The alert fires if a tracepoint that every kernel has is off, or if a hook is off that ran within the last
+        // day.
         query: "pidns_trace_hook_info{form=\"off\", hook=~\"signal_generate|mark_victim|sched_process_(fork|exec|exit)\"} == 1\n\
                 or\n\
                 pidns_trace_hook_info{form=\"off\", hook!~\"sys_exit|sched_process_free\"} == 1\n  \
@@ -124,8 +126,8 @@ const ALERTS: &[Alert] = &[
                 last_over_time(pidns_trace_hook_info{form!=\"off\"}[1d])",
         lasts: "15m",
         summary: "The hook {{ $labels.hook }} does not run on {{ $labels.instance }}",
-        description: "The agent had the hook {{ $labels.hook }} there before, or has it on every other kernel. What it shows \
-                      is not seen, or less exactly.",
+        description: "The agent had the hook {{ $labels.hook }} there before, or has it on every other kernel. Its events \
+                      are missing, or less exact.",
     },
     Alert {
         name: "PidnsZombiesNotReaped",
@@ -145,10 +147,10 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsTeardownBlocked",
         severity: Severity::Warning,
-        // Teardowns take milliseconds: a machine that has one at every scrape for 10 minutes has one that hangs.
+        // A teardown takes milliseconds. If every scrape of 10 minutes shows one, one hangs.
         query: "min_over_time(pidns_namespaces{state=\"draining\"}[10m]) > 0",
         lasts: "5m",
-        summary: "A PID namespace on {{ $labels.instance }} does not come down",
+        summary: "A PID namespace on {{ $labels.instance }} is stuck in teardown",
         description: "PID namespaces on {{ $labels.instance }} with a dead init and members left, at every scrape of the \
                       last 10 minutes: at least {{ $value | printf \"%.0f\" }}. Their containers cannot be removed.",
     },
@@ -173,20 +175,20 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsNamespaceLeaked",
         severity: Severity::Info,
-        // Not the mere number: some tools hold namespaces on purpose. A leak grows.
+        // The number alone is no fault, because some tools hold namespaces on purpose. A leak grows.
         query: "min_over_time(pidns_namespaces{state=\"pinned\"}[1h])\n  \
                 >= min_over_time(pidns_namespaces{state=\"pinned\"}[1h] offset 6h) + 5\n\
                 or\n\
                 min_over_time(pidns_namespaces{state=\"pinned\"}[1h]) >= 100",
         lasts: "15m",
         summary: "PID namespaces without processes pile up on {{ $labels.instance }}",
-        description: "{{ $value | printf \"%.0f\" }} PID namespaces on {{ $labels.instance }} have no process left, and stay: \
-                      at least 5 more than 6 hours ago, or 100 and more. Something holds them: an open file, a mount.",
+        description: "{{ $value | printf \"%.0f\" }} PID namespaces on {{ $labels.instance }} have no process, but still exist: \
+                      at least 5 more than 6 hours ago, or at least 100. An open file or a mount keeps them.",
     },
     Alert {
         name: "PidnsCreationRefused",
         severity: Severity::Warning,
-        // Not permission and already_unshared: sandboxes try, and go on without.
+        // Without permission and already_unshared: sandboxes try, and continue without the namespace.
         query: "sum by (job, instance, reason) (\n  \
                 increase(pidns_namespace_creation_failures_total{reason=~\"count_limit|depth_limit|no_memory\"}[15m])\n\
                 ) >= 3",
@@ -202,13 +204,13 @@ const ALERTS: &[Alert] = &[
         lasts: "1m",
         summary: "Memory ran out for a PID 1 on {{ $labels.instance }} ({{ $labels.runtime }})",
         description: "Inits of PID namespaces ({{ $labels.runtime }}) on {{ $labels.instance }} that the kernel killed in 15 \
-                      minutes because memory ran out: {{ $value | printf \"%.0f\" }}. All of its namespace died with each.",
+                      minutes because memory ran out: {{ $value | printf \"%.0f\" }}. Every process of these namespaces died with its init.",
     },
     Alert {
         name: "PidnsInitKilled",
         severity: Severity::Info,
-        // A stop whose SIGTERM was ignored ends in SIGKILL too: those are taken off. Where stops are that many in other
-        // ways (a CI machine that removes running containers), silence it there.
+        // A stop whose SIGTERM was ignored also ends in SIGKILL, so subtract those. If many stops are normal (a CI
+        // machine that removes running containers), silence the alert there.
         query: "sum by (job, instance) (increase(pidns_init_exits_total{reason=\"signal\"}[1h]))\n  \
                 - sum by (job, instance) (increase(pidns_init_signals_total{fate=\"ignored\", from=\"ancestor\"}[1h]))\n  \
                 >= 20",
@@ -220,7 +222,7 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsForkIntoDeadNamespace",
         severity: Severity::Warning,
-        // Once or twice is a program that was started in a container while that was stopped.
+        // One or two failures come from a program that was started in a container during its stop.
         query: "sum by (job, instance) (increase(pidns_fork_failures_total{reason=\"namespace_dead\"}[15m])) >= 5",
         lasts: "5m",
         summary: "Processes on {{ $labels.instance }} fork into a dead PID namespace",
@@ -237,7 +239,7 @@ pub(crate) fn names() -> Vec<&'static str> {
     names
 }
 
-/// The anchor of an alert in the runbook: GitHub makes it of the heading, which is the alert's name.
+/// The anchor of an alert in the runbook. GitHub makes it from the heading, which is the alert's name.
 pub(crate) fn anchor(alert: &str) -> String {
     alert.to_lowercase()
 }

@@ -1,24 +1,24 @@
-//! A dashboard: rows of panels, and its JSON.
+//! A dashboard with rows of panels, and its JSON.
 
 use serde_json::{Value, json};
 
 use super::panel::{Panel, datasource};
 
-/// The tag of all dashboards, by which they link to each other.
+/// The tag of all dashboards. They link to each other by it.
 pub(crate) const TAG: &str = "pidns-trace";
 
-/// The version of Grafana's JSON: that of Grafana 11, which later ones bring up to theirs.
+/// The version of Grafana 11's JSON. Later versions convert it.
 const SCHEMA_VERSION: u32 = 39;
 
 /// A dashboard.
 pub(crate) struct Board {
-    /// Its place in Grafana, which never changes.
+    /// Its id in Grafana's addresses, which never changes.
     pub(crate) uid: &'static str,
     pub(crate) title: &'static str,
     pub(crate) description: &'static str,
-    /// Names of the form `dashboards/NAME.json`.
+    /// The NAME in `dashboards/NAME.json`.
     pub(crate) name: &'static str,
-    /// Further variables, behind those that all dashboards have: name, title, and the query of its values.
+    /// Variables after the common ones: name, title, and the query for their values.
     pub(crate) variables: &'static [(&'static str, &'static str, &'static str)],
     pub(crate) rows: Vec<Row>,
 }
@@ -115,7 +115,7 @@ impl Board {
     }
 }
 
-/// The links to the other dashboards, which keep time and selection.
+/// The links to the other dashboards. They keep the time range and the selection.
 fn link() -> Value {
     json!({
         "type": "dashboards",

@@ -21,15 +21,15 @@ pub(crate) struct Metric {
     pub(crate) labels: Vec<String>,
 }
 
-/// All metrics by name, histograms by that of the whole.
+/// All metrics by name. A histogram has the name without suffix.
 #[derive(Debug)]
 pub(crate) struct Catalogue(pub(crate) BTreeMap<String, Metric>);
 
-/// What Prometheus adds to each target.
+/// The metrics that Prometheus adds for each target.
 const OF_PROMETHEUS: [&str; 2] = ["up", "scrape_duration_seconds"];
 
 impl Catalogue {
-    /// Reads the table of docs/metrics.md, and adds what else is there to be queried.
+    /// Reads the table of docs/metrics.md, and adds the other metrics that queries may use.
     pub(crate) fn read() -> Result<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("metrics.md");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -56,14 +56,14 @@ impl Catalogue {
         for row in rows.take_while(|line| line.starts_with('|')) {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             let [_, name, kind, labels, _unit, _meaning, _] = cells[..] else {
-                bail!("this row has not five cells: {row}")
+                bail!("this row does not have five cells: {row}")
             };
             let name = name.trim_matches('`');
             let kind = match kind {
                 "counter" => Type::Counter,
                 "gauge" => Type::Gauge,
                 "histogram" => Type::Histogram,
-                other => bail!("{name} has the type {other:?}, which is none"),
+                other => bail!("{name} has the type {other:?}, which is unknown"),
             };
             let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
             let before = metrics.insert(name.to_owned(), Metric { kind, labels });
@@ -76,7 +76,7 @@ impl Catalogue {
 
 #[cfg(test)]
 impl Catalogue {
-    /// The metric of a series, and the labels that its series have besides job and instance.
+    /// The metric of a series, and the labels of its series except job and instance.
     pub(crate) fn series(&self, name: &str) -> Option<(&Metric, Vec<&str>)> {
         let part_of = |suffix: &str| {
             let metric = self.0.get(name.strip_suffix(suffix)?)?;
@@ -89,7 +89,7 @@ impl Catalogue {
         Some((metric, labels.collect()))
     }
 
-    /// What a query names that is not there: metrics, and labels that they do not have.
+    /// The metrics in a query that do not exist, and the labels that their metrics do not have.
     pub(crate) fn missing(&self, query: &str) -> Vec<String> {
         let uses = promql::uses(query);
         let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! Panels that more than one dashboard has.
+//! Panels that several dashboards share.
 
 use super::{
     panel::{Kind, Panel, Unit},
@@ -15,8 +15,9 @@ const BUDGET_OF_MACHINE: &str = r#"pidns_namespace_pids_current{@, limit!="pids_
 pub(crate) fn namespaces_by_state() -> Panel {
     Panel::new(Kind::Stacked, "Namespaces by state", Unit::Count, NO_AGENT)
         .describe(
-            "PID namespaces without the initial one. Draining: the init is dead and members are left. Pinned: it has no \
-             process, and an open file, a mount or a process whose children go there holds it.",
+            "PID namespaces without the initial one. Draining: the init is dead and members are left. Pinned: all \
+             processes have ended, but the init as a zombie, an open file, a mount, or a process whose children start \
+             there still holds it.",
         )
         .query("{{state}}", "sum by (state) (pidns_namespaces{@})")
         .colours(&[("active", "green"), ("draining", "orange"), ("pinned", "purple")])
@@ -26,8 +27,8 @@ pub(crate) fn namespaces_by_state() -> Panel {
 pub(crate) fn births_and_deaths() -> Panel {
     Panel::new(Kind::Lines, "Births and deaths of namespaces", Unit::PerSecond, NO_AGENT)
         .describe(
-            "How many namespaces are created, lose their init, and are destroyed. Where the kernel allows tracepoints \
-             alone, they do not see the destruction: those that were torn down are counted then.",
+            "How many namespaces are created, lose their init, and are destroyed. If the kernel allows only \
+             tracepoints, no hook sees destructions, and namespaces count as destroyed after their teardown.",
         )
         .query("created", "sum(rate(pidns_namespace_creations_total{@}[$__rate_interval]))")
         .query("init died", "sum(rate(pidns_init_exits_total{@}[$__rate_interval]))")
@@ -39,8 +40,8 @@ pub(crate) fn births_and_deaths() -> Panel {
 pub(crate) fn init_deaths() -> Panel {
     Panel::new(Kind::Columns, "Why inits died", Unit::Count, NO_AGENT)
         .describe(
-            "Deaths of PID 1s by cause. Signal: also the SIGKILL that follows a SIGTERM which PID 1 ignored. Cascade: an \
-             outer namespace went down. oom_kill: memory ran out.",
+            "Deaths of PID 1s by cause. Signal: also the SIGKILL that follows a SIGTERM which PID 1 ignored. Cascade: \
+             an outer namespace ended. oom_kill: memory ran out.",
         )
         .query("{{reason}}", "sum by (reason) (increase(pidns_init_exits_total{@}[$__rate_interval]))")
         .colours(&[
@@ -56,8 +57,8 @@ pub(crate) fn init_deaths() -> Panel {
 pub(crate) fn teardowns() -> Panel {
     Panel::new(Kind::Heatmap, "How long teardowns take", Unit::Seconds, NO_TEARDOWNS)
         .describe(
-            "From the death of an init until the last member is reaped. Usually milliseconds. Seconds and more: something \
-             in the namespace does not die, or is not reaped by a parent outside.",
+            "From the death of an init until the last member is reaped. Usually milliseconds. A second or more: a process \
+             in the namespace does not die, or its parent outside does not reap it.",
         )
         .query(
             "{{le}}",
@@ -97,7 +98,7 @@ pub(crate) fn zombies() -> Panel {
 pub(crate) fn budgets() -> Panel {
     Panel::new(Kind::Bars, "PID budget used", Unit::Ratio, NO_LIMITS)
         .describe(
-            "PIDs in use of the tightest limit that applies: of pids.max by workload, of pid_max and threads-max by machine. \
+            "The used share of the tightest limit on PIDs: pids.max by workload, pid_max and threads-max by machine. \
              At 100 % fork fails.",
         )
         .query(workload::LEGEND, &workload::largest(10, BUDGET_OF_CGROUP))
@@ -109,7 +110,7 @@ pub(crate) fn budgets() -> Panel {
 
 pub(crate) fn findings() -> Panel {
     Panel::new(Kind::Table, "Open findings", Unit::Count, NO_FINDINGS)
-        .describe("Diagnoses that are open now, by kind and machine.")
+        .describe("Findings that are open now, by kind and machine.")
         .labels(&[("finding", "Finding"), ("severity", "Severity"), ("instance", "Machine")])
         .column("Open", Unit::Count, "sum by (finding, severity, instance) (pidns_findings{@}) > 0")
         .sort_by("Open")
@@ -119,8 +120,8 @@ pub(crate) fn refused_forks() -> Panel {
     Panel::new(Kind::Columns, "Refused forks", Unit::Count, NO_REFUSALS)
         .describe(
             "Why fork and clone failed. namespace_dead: the init has exited, and fork says \"cannot allocate memory\". \
-             pids_cgroup: pids.max is reached. nproc_limit: RLIMIT_NPROC is. Where the kernel allows tracepoints alone, \
-             seen with --syscall-hooks only.",
+             pids_cgroup: pids.max is reached. nproc_limit: RLIMIT_NPROC is reached. If the kernel accepts only tracepoints, \
+             the agent needs --syscall-hooks to see them.",
         )
         .query("{{reason}}", "sum by (reason) (increase(pidns_fork_failures_total{@}[$__rate_interval])) > 0")
         .min(0.0)
@@ -130,9 +131,9 @@ pub(crate) fn refused_forks() -> Panel {
 pub(crate) fn refused_creations() -> Panel {
     Panel::new(Kind::Columns, "Refused namespaces", Unit::Count, NO_REFUSALS)
         .describe(
-            "Why a PID namespace could not be created. count_limit: user.max_pid_namespaces is reached. depth_limit: 32 \
-             levels are. permission: the caller may not, as sandboxes try to find out. Where the kernel allows tracepoints \
-             alone, seen with --syscall-hooks only.",
+            "Why a PID namespace could not be created. count_limit: user.max_pid_namespaces or \
+             user.max_user_namespaces is reached. depth_limit: the deepest of 32 levels is reached. permission: the caller has no permission (some sandboxes only try). \
+             If the kernel allows only tracepoints, the agent needs --syscall-hooks to see refusals.",
         )
         .query(
             "{{reason}}",

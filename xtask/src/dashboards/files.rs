@@ -1,4 +1,4 @@
-//! The files in dashboards/ that are made from this source: they are written, or compared with what it makes.
+//! Writes the files in dashboards/, or compares them with what this source makes.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{agent, alerts, board::Board, fleet, namespace, node, rules, yaml};
 
-/// A file of dashboards/, by its name there.
+/// A file in dashboards/, with its name.
 pub(crate) struct Made {
     pub(crate) name: String,
     pub(crate) text: String,
@@ -21,25 +21,26 @@ pub(crate) fn boards() -> [Board; 4] {
     [fleet::board(), node::board(), namespace::board(), agent::board()]
 }
 
-/// Each dashboard by its name, on one line.
+/// Each dashboard's name, and its JSON on one line.
 pub(crate) fn board_texts() -> Result<Vec<(&'static str, String)>> {
     let text = |board: Board| {
-        let text = serde_json::to_string(&board.json()).context("a dashboard is no JSON")?;
+        let text = serde_json::to_string(&board.json()).context("cannot encode a dashboard as JSON")?;
         Ok((board.name, text))
     };
     boards().into_iter().map(text).collect()
 }
 
-/// The groups of both rule files, as a PrometheusRule has them; each text in them as `literal` writes it.
+/// The groups of both rule files, in the form of a PrometheusRule. `literal` converts each text in them.
 pub(crate) fn rule_groups(literal: &dyn Fn(&str) -> String) -> Vec<Value> {
     rules::groups().iter().chain(&alerts::groups()).map(|group| group.json(literal)).collect()
 }
 
-/// All files, as this source makes them.
+/// Makes all files from this source.
 pub(crate) fn make() -> Result<Vec<Made>> {
     let mut files = Vec::new();
     for board in boards() {
-        let text = serde_json::to_string_pretty(&board.json()).context("a dashboard is no JSON")?;
+        let text =
+            serde_json::to_string_pretty(&board.json()).context("cannot encode a dashboard as JSON")?;
         files.push(Made { name: format!("{}.json", board.name), text: text + "\n" });
     }
     let comment = "Made by `cargo xtask dashboards write` from xtask/src/dashboards: change it there.";
@@ -49,15 +50,16 @@ pub(crate) fn make() -> Result<Vec<Made>> {
     Ok(files)
 }
 
-/// dashboards/ of this repository.
+/// The directory dashboards/ of this repository.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("dashboards")
 }
 
-/// Writes those that are not as they should be.
+/// Writes the files that are not up to date.
 pub(crate) fn write() -> Result<()> {
     let folder = folder();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create the directory {}", folder.display()))?;
     for file in make()? {
         let path = folder.join(&file.name);
         if read(&path)?.as_ref() != Some(&file.text) {
@@ -68,7 +70,7 @@ pub(crate) fn write() -> Result<()> {
     Ok(())
 }
 
-/// Fails with each file that is not what this source makes.
+/// Fails with the files that are not up to date.
 pub(crate) fn check() -> Result<()> {
     let mut stale = Vec::new();
     for file in make()? {
@@ -78,7 +80,7 @@ pub(crate) fn check() -> Result<()> {
     }
     if !stale.is_empty() {
         bail!(
-            "not what xtask/src/dashboards makes: {}. Run `cargo xtask dashboards write`, and commit what it writes.",
+            "out of date with xtask/src/dashboards: {}. Run `cargo xtask dashboards write`, and commit the result.",
             stale.join(", ")
         );
     }

@@ -1,4 +1,4 @@
-//! The dashboard of all machines: where is something wrong?
+//! The dashboard of all machines. Where is something wrong?
 
 use super::{
     board::{Board, Row},
@@ -60,11 +60,11 @@ fn now() -> Vec<Panel> {
             .query("zombies", r#"sum(pidns_processes{@, state="zombie"})"#)
             .thresholds(&[(20.0, "orange"), (500.0, "red")]),
         stat("Oldest zombie", Unit::Age, NO_ZOMBIES)
-            .describe("Since when the oldest zombie has been seen: it is at least that old.")
+            .describe("How long the oldest zombie has been seen. It is at least that old.")
             .query("oldest", "max(time() - pidns_namespace_zombie_oldest_timestamp_seconds{@})")
             .thresholds(&[(900.0, "orange")]),
         stat("Findings now", Unit::Count, NO_AGENT)
-            .describe("Diagnoses that are open now.")
+            .describe("Findings that are open now.")
             .query("findings", "sum(pidns_findings{@})")
             .thresholds(&[(1.0, "orange")]),
     ]
@@ -100,7 +100,7 @@ fn memory_kills() -> Panel {
 
 fn machines() -> Panel {
     Panel::new(Kind::Table, "Machines", Unit::Count, NO_RULES)
-        .describe("One line a machine, from the recording rules: which machine to check next. The node dashboard has the rest.")
+        .describe("One row per machine, from the recording rules: which machine to check next. The node dashboard has the rest.")
         .labels(&[("instance", "Machine"), ("job", "Job")])
         .column("Namespaces", Unit::Count, "instance:pidns_namespaces:sum{@}")
         .column("Created", Unit::PerSecond, "instance:pidns_namespace_creations:rate5m{@}")

@@ -1,4 +1,4 @@
-//! Agent, Prometheus and example namespaces, all on this machine, until Ctrl-C.
+//! Runs agent, Prometheus and example namespaces on this machine, until Ctrl-C.
 
 use std::{
     env, fs,
@@ -17,32 +17,32 @@ use pidns_monitoring::{Job, Prometheus, Setup, server};
 use super::files;
 use crate::{
     build,
+    program::PROGRAM_VAR,
     shell::{self, Privilege},
-    test::PROGRAM_VAR,
     workspace,
 };
 
-/// How long the agent may take to answer.
+/// The longest time until the agent answers.
 const READY: Duration = Duration::from_secs(20);
 
-/// What makes namespaces.
+/// The script that makes namespaces.
 const SCENES: &str = include_str!("scenes.sh");
 
-/// Runs its arguments, and ends that when its standard input ends: when xtask does, whatever ends it. The PID goes
-/// to the file that it is named after.
+/// Runs its arguments, and kills them when its standard input ends. That happens whenever xtask ends, for whatever
+/// reason. The script writes the PID to the file in `$0`.
 const GUARD: &str =
     r#""$@" & child=$!; echo "$child" >"$0"; cat >/dev/null; kill "$child" 2>/dev/null; wait "$child""#;
 
 /// See `cargo xtask dashboards`.
 #[derive(clap::Args)]
 pub(crate) struct LiveArgs {
-    /// How long it lasts at most
+    /// Minutes until it stops by itself
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     minutes: u32,
-    /// How often Prometheus scrapes
+    /// Seconds between two scrapes of Prometheus
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     scrape_interval: u64,
-    /// Make no namespaces: show what is there
+    /// Make no namespaces: show the existing ones
     #[arg(long)]
     no_scenes: bool,
 }
@@ -53,21 +53,21 @@ pub(crate) fn main(args: &LiveArgs) -> Result<()> {
         None => build::build()?.binary,
     };
     let folder = workspace::target_dir()?.join("dashboards-live");
-    // Of an earlier time.
+    // Remove the data of an earlier run.
     match fs::remove_dir_all(folder.join("data")) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).context("cannot remove old data");
         }
         _ => fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?,
+            .with_context(|| format!("cannot create the directory {}", folder.display()))?,
     }
     if Privilege::here() == Privilege::Sudo {
-        // Later ones are in the background, where they cannot ask for a password.
+        // Ask for the password now: the later calls of sudo run in the background and cannot ask.
         shell::run(Command::new("sudo").arg("-v"))?;
     }
     let address = server::free_address().context("no free port")?;
     let mut command = Command::new(&program);
-    // Refusals are among what there is to see; where function hooks run it changes nothing.
+    // Refusals should be visible too. If function hooks run, this option changes nothing.
     command.args(["agent", "--syscall-hooks", "--web.listen-address"]).arg(address.to_string());
     let mut agent = Guarded::start(&command, &folder.join("agent.log"))?;
     agent.wait_for(address)?;
@@ -91,21 +91,21 @@ pub(crate) fn main(args: &LiveArgs) -> Result<()> {
     Ok(())
 }
 
-/// Starts what makes namespaces, for so many seconds.
+/// Starts the script that makes namespaces, for this number of seconds.
 fn scenes(folder: &Path, seconds: u32) -> Result<Guarded> {
     let mut command = Command::new("sh");
     command.args(["-c", SCENES, "scenes", &seconds.to_string()]);
     Guarded::spawn(command, &folder.join("scenes.log"))
 }
 
-/// A program that runs as root in a process group of its own, and ends when this value does.
+/// A program that runs as root in a separate process group. Stopped on drop.
 struct Guarded {
     child: Child,
     log: PathBuf,
 }
 
 impl Guarded {
-    /// Starts a program that knows nothing of this.
+    /// Starts a program that needs no changes for this.
     fn start(program: &Command, log: &Path) -> Result<Self> {
         let mut guard = Command::new("sh");
         guard
@@ -121,14 +121,14 @@ impl Guarded {
         let _ = fs::remove_file(log.with_extension("pid"));
         let output = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let [mut command] = Privilege::here().root([command])?;
-        // Ctrl-C on the terminal is xtask's alone, which lets go of the others in order.
+        // Only xtask handles Ctrl-C of the terminal. It then stops the others in order.
         command.process_group(0).stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
         let child =
             command.spawn().with_context(|| format!("cannot start `{}`", shell::describe(&command)))?;
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Waits until a server listens there.
+    /// Waits until a server listens at this address.
     fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
@@ -143,7 +143,7 @@ impl Guarded {
         Ok(())
     }
 
-    /// Whether the program has ended. The guard waits for its standard input, and so does not show that.
+    /// Whether the program has ended. The guard itself waits for its standard input, so it does not show that.
     fn child_has_ended(&self) -> bool {
         let pid = fs::read_to_string(self.log.with_extension("pid")).unwrap_or_default();
         pid.ends_with('\n') && !Path::new("/proc").join(pid.trim_end()).exists()
@@ -163,8 +163,8 @@ impl Drop for Guarded {
 
 /// Waits for Ctrl-C or SIGTERM, or until the time is up.
 fn wait_for_the_end(minutes: u32) -> Result<()> {
-    // SAFETY: sigemptyset and sigaddset write to a set of our own, pthread_sigmask and sigtimedwait read it and a time of our
-    // own; the signals are blocked first, as sigtimedwait wants.
+    // SAFETY: sigemptyset and sigaddset write to a local set. pthread_sigmask and sigtimedwait read it and a local
+    // time. The signals are blocked first, as sigtimedwait requires.
     let waited = unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
@@ -193,7 +193,7 @@ mod tests {
         folder
     }
 
-    /// The processes that were started with this in their environment, zombies left out.
+    /// The processes that have this marker in their environment, without zombies.
     fn marked(marker: &str) -> Vec<String> {
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let is_marked = |path: &Path| {
@@ -211,33 +211,33 @@ mod tests {
     }
 
     #[test]
-    fn a_guarded_program_ends_with_its_value() {
+    fn a_guarded_program_ends_on_drop() {
         let folder = folder("guard");
         let marker = format!("XTASK_GUARD_TEST={}", std::process::id());
         let mut program = Command::new("env");
         program.args([&marker, "sleep", "100"]);
-        let guarded = Guarded::start(&program, &folder.join("log")).expect("it starts");
+        let guarded = Guarded::start(&program, &folder.join("log")).expect("start the program");
         let start = Instant::now();
         while marked(&marker) != ["sleep"] {
-            assert!(start.elapsed() < READY, "sleep is there");
+            assert!(start.elapsed() < READY, "the program did not start in time");
             thread::sleep(Duration::from_millis(10));
         }
         drop(guarded);
         assert_eq!(marked(&marker), [""; 0]);
-        fs::remove_dir_all(folder).expect("it is ours");
+        fs::remove_dir_all(folder).expect("remove the directory");
     }
 
     #[test]
-    fn a_program_that_ends_at_once_is_not_waited_for() {
+    fn waiting_stops_when_the_program_has_ended() {
         let folder = folder("ends");
         let mut program = Command::new("sh");
         program.args(["-c", "echo no such option; exit 2"]);
-        let mut guarded = Guarded::start(&program, &folder.join("log")).expect("it starts");
+        let mut guarded = Guarded::start(&program, &folder.join("log")).expect("start the program");
         let unused = server::free_address().expect("a port");
         let error = guarded.wait_for(unused).expect_err("no server listens").to_string();
         assert!(error.contains("ended at once") && error.contains("no such option"), "{error}");
         drop(guarded);
-        fs::remove_dir_all(folder).expect("it is ours");
+        fs::remove_dir_all(folder).expect("remove the directory");
     }
 
     #[test]
@@ -245,20 +245,21 @@ mod tests {
         assert_eq!(
             Privilege::here(),
             Privilege::Root,
-            "making namespaces takes root: `cargo xtask test` runs tests so"
+            "making namespaces needs root: `cargo xtask test` runs the tests as root"
         );
         let folder = folder("scenes");
         let marker = format!("XTASK_SCENES_TEST={}", std::process::id());
         let mut command = Command::new("env");
         command.args([&marker, "sh", "-c", SCENES, "scenes", "60"]);
-        let scenes = Guarded::spawn(command, &folder.join("log")).expect("they start");
+        let scenes = Guarded::spawn(command, &folder.join("log")).expect("start the scenes");
         let namespaces = || {
             let processes = fs::read_dir("/proc").expect("/proc").flatten();
             let links = processes.filter_map(|entry| fs::read_link(entry.path().join("ns/pid")).ok());
             links.collect::<std::collections::BTreeSet<_>>().len()
         };
         let start = Instant::now();
-        // The host's, three that live, two nested, one with zombies, one that is joined.
+        // Eight namespaces: the host's, three that live, two nested ones, one with zombies, one that a process
+        // joined.
         while namespaces() < 8 {
             assert!(start.elapsed() < READY, "{} namespaces; {}", namespaces(), scenes.log());
             thread::sleep(Duration::from_millis(50));
@@ -266,7 +267,7 @@ mod tests {
         thread::sleep(Duration::from_secs(3));
         drop(scenes);
         let start = Instant::now();
-        // The kernel takes a moment to end the members of namespaces.
+        // The kernel needs a moment to kill the members of namespaces.
         while !marked(&marker).is_empty() {
             assert!(start.elapsed() < READY, "still there: {:?}", marked(&marker));
             thread::sleep(Duration::from_millis(50));
@@ -275,6 +276,6 @@ mod tests {
         for complaint in ["not found", "yntax", "failed", "No such"] {
             assert!(!log.contains(complaint), "{log}");
         }
-        fs::remove_dir_all(folder).expect("it is ours");
+        fs::remove_dir_all(folder).expect("remove the directory");
     }
 }

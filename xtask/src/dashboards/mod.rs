@@ -1,7 +1,7 @@
-//! `cargo xtask dashboards`: the Grafana dashboards, recording rules and alerts of dashboards/, from one source.
+//! `cargo xtask dashboards`: makes the Grafana dashboards, recording rules and alerts in dashboards/ from one source.
 //!
-//! The dashboards are described here as panels, and written as the JSON that Grafana reads. What is checked of them stands in
-//! `tests`: the conventions, the names of metrics, and each query and alert against a real Prometheus.
+//! The dashboards are described here as panels, and written as the JSON that Grafana reads. `tests` checks the
+//! conventions, the names of metrics, and each query and alert against a real Prometheus.
 
 mod agent;
 mod alerts;
@@ -33,9 +33,9 @@ pub(crate) use files::{board_texts, check as check_files, rule_groups};
 
 /// Show the agent's metrics at work, or make, check and draw the dashboards
 ///
-/// Without a subcommand it starts, on free ports of the loopback interface, `pidns-trace agent` (as root), a Prometheus that
-/// scrapes it and evaluates the rules, and namespaces that live, die, leave zombies and leak. It prints where they are, and
-/// ends all of them on Ctrl-C.
+/// Without a subcommand it starts `pidns-trace agent` (as root), a Prometheus that scrapes it and evaluates the
+/// rules, and namespaces that live, die, leave zombies and leak. The servers listen on free ports of the loopback
+/// interface. It prints their addresses, and stops all of them on Ctrl-C.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -49,13 +49,13 @@ pub(crate) struct Args {
 enum Action {
     /// Write the files of dashboards/ from xtask/src/dashboards
     Write,
-    /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes, if promtool finds fault with the rules, or if
-    /// Grafana's types do not allow a dashboard
+    /// Fail if a file of dashboards/ is out of date with xtask/src/dashboards, if promtool finds an error in the
+    /// rules, or if Grafana's types do not allow a dashboard
     Check,
     Draw(pictures::Args),
 }
 
-/// All that can be checked without a Prometheus that runs.
+/// Runs all checks that need no running Prometheus.
 pub(crate) fn check() -> Result<()> {
     files::check()?;
     promtool::check()?;

@@ -1,4 +1,4 @@
-//! The dashboard of single namespaces: it needs the series of each.
+//! The dashboard of single namespaces. It needs per-namespace series.
 
 use super::{
     board::{Board, Row},
@@ -53,7 +53,7 @@ fn which() -> Panel {
 
 fn dropped() -> Panel {
     Panel::new(Kind::Stat, "Left out", Unit::Count, NO_AGENT)
-        .describe("Namespaces that have no series of their own: they are beyond --metrics.namespace-limit.")
+        .describe("Namespaces without series of their own, because of --metrics.namespace-limit.")
         .query("left out", "sum(pidns_namespace_series_dropped{@})")
         .thresholds(&[(1.0, "orange")])
         .decimals(0)
@@ -87,7 +87,7 @@ fn processes() -> Vec<Panel> {
             ])
             .min(0.0),
         lines("Threads", Unit::Count, NO_NAMESPACE_SERIES, r#"pidns_namespace_threads{@, pidns=~"$pidns"}"#)
-            .describe("Threads of each namespace, the first ones of its processes included: what limits on PIDs count."),
+            .describe("Threads of each namespace, including the first thread of each process. Limits on PIDs count threads."),
         lines(
             "Forks",
             Unit::PerSecond,
@@ -101,7 +101,7 @@ fn processes() -> Vec<Panel> {
             NO_NAMESPACE_SERIES,
             r#"rate(pidns_namespace_reaps_total{@, pidns=~"$pidns"}[$__rate_interval])"#,
         )
-        .describe("Processes of each namespace that were reaped. Fewer than forks for long: zombies or processes pile up."),
+        .describe("Processes of each namespace that were reaped. If they stay below the forks for long, zombies or processes pile up."),
     ]
 }
 
@@ -120,14 +120,14 @@ fn trouble() -> Vec<Panel> {
             NO_ZOMBIES,
             r#"time() - pidns_namespace_zombie_oldest_timestamp_seconds{@, pidns=~"$pidns"}"#,
         )
-        .describe("Since when the oldest zombie of each namespace has been seen: it is at least that old."),
+        .describe("How long the oldest zombie of each namespace has been seen. It is at least that old."),
         lines(
             "PID budget used",
             Unit::Ratio,
             NO_LIMITS,
             r#"pidns_namespace_pids_current{@, pidns=~"$pidns"} / pidns_namespace_pids_limit{@, pidns=~"$pidns"}"#,
         )
-        .describe("PIDs in use of the tightest limit that applies to each namespace. At 100 % fork fails.")
+        .describe("The used share of the tightest limit on PIDs of each namespace. At 100 % fork fails.")
         .max(1.0),
         Panel::new(Kind::Table, "Limits", Unit::Count, NO_LIMITS)
             .describe("The tightest limit on PIDs of each namespace, which one it is, and how many are in use.")

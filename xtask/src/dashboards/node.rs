@@ -1,4 +1,4 @@
-//! The dashboard of one machine, or a few: what goes on there, by container runtime.
+//! The dashboard of one machine or a few. It shows their activity by container runtime.
 
 use super::{
     board::{Board, Row},
@@ -43,7 +43,7 @@ fn namespaces() -> Vec<Panel> {
         common::teardowns(),
         common::lifetimes(),
         Panel::new(Kind::Lines, "Members killed by a dying init", Unit::Count, NO_TEARDOWNS)
-            .describe("How many processes one teardown kills: half of them kill no more, nine of ten kill no more.")
+            .describe("How many processes one teardown kills: the median, and the number that nine of ten teardowns do not exceed.")
             .query("half", &quantile(0.5, "pidns_namespace_teardown_killed_processes"))
             .query("nine of ten", &quantile(0.9, "pidns_namespace_teardown_killed_processes"))
             .min(0.0),
@@ -73,7 +73,7 @@ fn quantile(share: f64, histogram: &str) -> String {
 fn signals() -> Panel {
     Panel::new(Kind::Columns, "Signals to inits", Unit::Count, NONE)
         .describe(
-            "What became of signals to PID 1s, and where they came from. Ignored, from an ancestor: PID 1 has no handler, \
+            "The effect of signals to PID 1s, and their origin. Ignored, from an ancestor: PID 1 has no handler, \
              so a stop waits for its timeout.",
         )
         .query(
@@ -126,7 +126,7 @@ fn processes() -> Vec<Panel> {
             .min(0.0)
             .width(8),
         Panel::new(Kind::Lines, "Threads made", Unit::PerSecond, NONE)
-            .describe("Threads created beside each process's first one, by runtime.")
+            .describe("Threads created, without the first thread of each process, by runtime.")
             .query("{{runtime}}", "sum by (runtime) (rate(pidns_thread_creations_total{@}[$__rate_interval])) > 0")
             .min(0.0)
             .width(8),
@@ -145,7 +145,7 @@ fn processes() -> Vec<Panel> {
             ])
             .min(0.0),
         Panel::new(Kind::Lines, "Ended and reaped", Unit::PerSecond, NO_AGENT)
-            .describe("Where more processes in namespaces end than are reaped, zombies pile up.")
+            .describe("If more processes end than are reaped, zombies pile up.")
             .query("ended", r#"sum(rate(pidns_process_exits_total{@, runtime!="host"}[$__rate_interval]))"#)
             .query("reaped", r#"sum(rate(pidns_process_reaps_total{@, runtime!="host"}[$__rate_interval]))"#)
             .min(0.0),
@@ -153,7 +153,10 @@ fn processes() -> Vec<Panel> {
 }
 
 fn largest() -> Panel {
-    const PROCESSES: &str = "sum without (state) (pidns_namespace_processes{@})";
+    // With fleet/prometheus-agent.yml, a store of many machines has only the zombies of this metric, and no threads.
+    // Then the panel shows nothing, instead of a sum over one state.
+    const PROCESSES: &str = "(sum without (state) (pidns_namespace_processes{@}) \
+                             and on (job, instance, pidns) pidns_namespace_threads{@})";
     let others = &workload::largest(20, PROCESSES);
     Panel::new(Kind::Table, "Largest namespaces", Unit::Count, NO_NAMESPACE_SERIES)
         .describe("The namespaces with most processes. The namespace dashboard has more of each.")

@@ -1,11 +1,11 @@
-//! A panel of a dashboard: what it shows, and its JSON.
+//! A panel of a dashboard, and its JSON.
 
 use serde_json::{Map, Value, json};
 
-/// What each target selects by. Queries are written with [`SELECTION`] in its place.
+/// The label matchers of each target. Queries contain [`SELECTION`] in their place.
 pub(crate) const MATCHERS: &str = r#"job=~"$job", instance=~"$instance""#;
 
-/// Stands for [`MATCHERS`] in the queries of this source: `pidns_namespaces{@, state="pinned"}`.
+/// The placeholder for [`MATCHERS`] in the queries of this source: `pidns_namespaces{@, state="pinned"}`.
 pub(crate) const SELECTION: char = '@';
 
 /// Grafana's units, by their ids in its JSON.
@@ -16,12 +16,12 @@ pub(crate) enum Unit {
     /// Events a second.
     PerSecond,
     Seconds,
-    /// Seconds, written as days and hours.
+    /// Seconds, shown as days and hours.
     Age,
     Bytes,
-    /// 0 to 1, written as 0 to 100 %.
+    /// 0 to 1, shown as 0 to 100 %.
     Ratio,
-    /// Cores of a processor.
+    /// Processor cores.
     Cores,
 }
 
@@ -47,9 +47,9 @@ pub(crate) enum Kind {
     Lines,
     /// Areas on top of each other.
     Stacked,
-    /// Columns on top of each other: how often something rare happened.
+    /// Columns on top of each other, for the number of rare events.
     Columns,
-    /// One bar a series, of its newest value.
+    /// One bar for each series, with its newest value.
     Bars,
     Table,
     /// The buckets of a histogram over time.
@@ -67,13 +67,13 @@ impl Kind {
         }
     }
 
-    /// Whether it shows the newest values alone, and so needs no others.
+    /// Whether it shows only the newest values, and so needs no others.
     fn is_instant(self) -> bool {
         matches!(self, Self::Stat | Self::Bars | Self::Table)
     }
 }
 
-/// A query, and the name of what comes back: a legend's template, or the column of a table.
+/// A query, and the name of its result: a legend's template, or the column of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) query: String,
@@ -82,25 +82,25 @@ pub(crate) struct Target {
     unit: Option<Unit>,
 }
 
-/// A panel. [`Panel::new`] has what each needs, the other functions what some have besides.
+/// A panel. [`Panel::new`] sets what every panel needs, the other functions the rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Panel {
     pub(crate) kind: Kind,
     pub(crate) title: &'static str,
     pub(crate) description: &'static str,
     pub(crate) unit: Unit,
-    /// What stands in a panel without data.
+    /// The text that the panel shows without data.
     pub(crate) no_data: &'static str,
     pub(crate) targets: Vec<Target>,
-    /// In columns of Grafana's 24.
+    /// Columns in Grafana's grid of 24.
     pub(crate) width: u32,
     thresholds: Vec<(f64, &'static str)>,
     range: (Option<f64>, Option<f64>),
     decimals: Option<u32>,
     colours: &'static [(&'static str, &'static str)],
-    /// A table's columns that are labels: the label's name, and the heading.
+    /// The columns of a table that show labels: the label's name, and the heading.
     labels: &'static [(&'static str, &'static str)],
-    /// The column that a table is sorted by, the largest first.
+    /// The column that a table is sorted by, largest first.
     sort_by: Option<&'static str>,
 }
 
@@ -128,12 +128,12 @@ impl Panel {
         self
     }
 
-    /// Adds a query. Its lines may be indented as this source is.
+    /// Adds a query. Its lines may be indented like this source.
     pub(crate) fn query(self, name: &str, query: &str) -> Self {
         self.add(name, query, None)
     }
 
-    /// Adds a query that fills a table's column, in a unit of its own.
+    /// Adds a query that fills a table's column, which has its own unit.
     pub(crate) fn column(self, name: &str, unit: Unit, query: &str) -> Self {
         self.add(name, query, Some(unit))
     }
@@ -149,7 +149,7 @@ impl Panel {
         self
     }
 
-    /// The colour from each value on; green below the first.
+    /// The colour from each value on. Below the first it is green.
     pub(crate) fn thresholds(mut self, thresholds: &[(f64, &'static str)]) -> Self {
         self.thresholds = thresholds.to_vec();
         self
@@ -186,7 +186,7 @@ impl Panel {
         self
     }
 
-    /// Rows of Grafana's grid.
+    /// The height in rows of Grafana's grid.
     pub(crate) fn height(&self) -> u32 {
         if self.kind == Kind::Stat { 4 } else { 8 }
     }
@@ -206,7 +206,8 @@ impl Panel {
             "options": self.options(),
         });
         if matches!(self.kind, Kind::Columns | Kind::Heatmap) {
-            // $__rate_interval is a scrape longer than the step at least: with short steps one event would be in several columns.
+            // $__rate_interval is at least one scrape longer than the step. With short steps, an event would appear
+            // in several columns.
             panel["interval"] = "1m".into();
         }
         if self.kind == Kind::Table {
@@ -259,7 +260,7 @@ impl Panel {
         Value::Object(defaults)
     }
 
-    /// What the kind of panel has of its own in the configuration of each field.
+    /// The configuration of each field that is specific to this kind of panel.
     fn custom(&self) -> Option<Value> {
         match self.kind {
             Kind::Lines | Kind::Stacked | Kind::Columns => {
@@ -365,7 +366,7 @@ impl Panel {
         }
     }
 
-    /// Makes one table of the results of all queries: a column a label that is listed, and a column a query.
+    /// Joins the results of all queries into one table, with a column for each listed label and each query.
     fn transformations(&self) -> Value {
         let single = self.targets.len() == 1;
         let value = |at: u8| if single { "Value".to_owned() } else { format!("Value #{}", ref_id(at)) };
@@ -389,7 +390,7 @@ impl Panel {
     }
 }
 
-/// The data source that the dashboard's variable names.
+/// The data source that the dashboard's variable selects.
 pub(crate) fn datasource() -> Value {
     json!({ "type": "prometheus", "uid": "${datasource}" })
 }

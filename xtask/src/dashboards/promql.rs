@@ -1,15 +1,15 @@
-//! Which metrics a PromQL query uses, and which of their labels: enough of the language for the queries of dashboards/.
+//! Finds the metrics and labels in a PromQL query. It knows only the part of the language that dashboards/ uses.
 
 use std::collections::BTreeSet;
 
-/// What a query uses.
+/// The names that a query uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uses {
-    /// Each metric with the labels that it is selected by.
+    /// Each metric with the labels in its matchers.
     pub(crate) metrics: Vec<(String, Vec<String>)>,
     /// The labels of `by`, `without`, `on`, `ignoring`, `group_left` and `group_right`.
     pub(crate) grouping: BTreeSet<String>,
-    /// Labels that `label_join` and `label_replace` make.
+    /// Labels that `label_join` and `label_replace` create.
     pub(crate) made: BTreeSet<String>,
 }
 
@@ -20,12 +20,12 @@ const WORDS: [&str; 6] = ["and", "or", "unless", "offset", "bool", "inf"];
 enum Token {
     Word(String),
     Text(String),
-    /// What stands in brackets: a range.
+    /// A range in brackets.
     Range,
     Sign(char),
 }
 
-/// Reads a query. Prometheus reports errors in it.
+/// Reads a query. It ignores errors, which Prometheus reports.
 pub(crate) fn uses(query: &str) -> Uses {
     let tokens = tokens(query);
     let mut uses = Uses::default();
@@ -52,7 +52,7 @@ pub(crate) fn uses(query: &str) -> Uses {
             uses.metrics.push((word.clone(), labels));
             at += inside.len() + 1;
         } else if matches!(next, Some(Token::Word(next)) if next == "by" || next == "without") {
-            // An aggregation.
+            // This is an aggregation with `by` or `without`, and not a metric.
         } else if !WORDS.contains(&word.as_str()) && !GROUPING.contains(&word.as_str()) {
             uses.metrics.push((word.clone(), Vec::new()));
         }
@@ -67,7 +67,7 @@ fn word_of(token: &Token) -> Option<String> {
     }
 }
 
-/// The text that is the second argument of a call, whose parenthesis the tokens begin with.
+/// The second argument of a call, if it is a string. The tokens begin with the parenthesis.
 fn second_argument(tokens: &[Token]) -> Option<String> {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -116,7 +116,7 @@ fn tokens(query: &str) -> Vec<Token> {
     tokens
 }
 
-/// Where the text ends that the first character begins.
+/// The position of the closing quote. The text begins with the opening one.
 fn closing_quote(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_recording_rules_are_whole() {
+    fn names_of_recording_rules_keep_their_colons() {
         assert_eq!(uses("max(cluster:a:sum)").metrics, [("cluster:a:sum".to_owned(), vec![])]);
     }
 }

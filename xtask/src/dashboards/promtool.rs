@@ -1,4 +1,4 @@
-//! Prometheus's own checks of rule files.
+//! Checks the rule files with Prometheus's promtool.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Made-up data: every metric of docs/metrics.md, on two machines, for some time. Tests ask the dashboards' queries of it, and
-//! it is what the pictures show until there are better ones.
+//! Invents data: every metric of docs/metrics.md, on two machines, over some time. The tests of the dashboards'
+//! queries and the pictures use it.
 
 mod shapes;
 
@@ -18,7 +18,7 @@ use super::{
     files,
 };
 use crate::shell;
-use shapes::{Labels, Moment};
+use shapes::{Labels, SampleTime};
 
 /// Seconds between two samples.
 pub(crate) const STEP: u32 = 30;
@@ -26,13 +26,13 @@ pub(crate) const STEP: u32 = 30;
 const JOB: &str = "pidns-trace";
 const MACHINES: [&str; 2] = ["node-1:10978", "node-2:10978"];
 
-/// Starts a Prometheus that has the data of the last `seconds`, and evaluates the recording rules.
+/// Starts a Prometheus with invented data for the last `seconds`. It evaluates the recording rules.
 pub(crate) fn prometheus(folder: &Path, seconds: u32) -> Result<Prometheus> {
     let data = folder.join("data");
     if data.exists() {
         fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
     }
-    fs::create_dir_all(&data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    fs::create_dir_all(&data).with_context(|| format!("cannot create the directory {}", data.display()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     let text = folder.join("sample.om");
     fs::write(&text, open_metrics(&Catalogue::read()?, now, seconds)?)
@@ -51,11 +51,11 @@ pub(crate) fn prometheus(folder: &Path, seconds: u32) -> Result<Prometheus> {
     Ok(Prometheus::start(&Setup { rules, ..Setup::in_folder(folder) })?)
 }
 
-/// The data as text, up to `end`.
+/// The data in the OpenMetrics format, up to `end`.
 fn open_metrics(catalogue: &Catalogue, end: u64, seconds: u32) -> Result<String> {
     let mut out = String::new();
     for (name, metric) in &catalogue.0 {
-        // Not what rules make.
+        // Skip the series that rules make.
         if name.contains(':') {
             continue;
         }
@@ -83,7 +83,7 @@ fn write_series(
     let moments = (0..=seconds / STEP).map(|at| {
         let since = at * STEP;
         let unix = end - u64::from(seconds) + u64::from(since);
-        Moment { unix, since, seconds, machine }
+        SampleTime { unix, since, seconds, machine }
     });
     if metric.kind == Type::Histogram {
         for bound in shapes::bounds(name) {

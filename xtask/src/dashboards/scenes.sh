@@ -1,34 +1,35 @@
-# Namespaces that live, die, leave zombies and leak, so that dashboards have something to show. Run as root, with the number of
-# seconds that all of it lasts. It ends itself, and all that it started, after that time or when its standard input ends.
+# Makes namespaces that live, die, leave zombies and leak, so that the dashboards have something to show. Run it as
+# root with a number of seconds. After that time, or when its standard input ends, it ends itself and all its
+# processes.
 set -u
 export seconds=$1
 end=$(($(date +%s) + seconds))
 goes_on() { [ "$(date +%s)" -lt "$end" ]; }
 
-# Three that live as long as this.
+# Three namespaces that live until the end.
 for _ in 1 2 3; do
     unshare --pid --fork --kill-child sh -c 'sleep "$seconds" & sleep "$seconds" & wait' &
 done
 
-# One below another.
+# A nested namespace.
 unshare --pid --fork --kill-child unshare --pid --fork --kill-child sleep "$seconds" &
 
-# One whose init does not reap: sleep inherits a shell's children, and does not know of them.
+# An init that does not reap: sleep inherits a shell's children, and does not know of them.
 unshare --pid --fork --kill-child sh -c 'for i in $(seq 40); do sleep "$((i / 4)).$((i % 10))" & done; exec sleep "$seconds"' &
 
-# Some that come and go: well, and with an error and members that die with them.
+# Short-lived namespaces: some exit with 0, others exit with an error and kill their members.
 while goes_on; do
     unshare --pid --fork sh -c 'sleep 0.2; exit 0'
     unshare --pid --fork sh -c 'sleep 30 & sleep 31 & sleep 0.3; exit 3'
     sleep 1
 done &
 
-# An init that ignores SIGTERM, as one without a handler does, and is killed then.
+# An init that ignores SIGTERM because it has no handler, and is then killed.
 while goes_on; do
     unshare --pid --fork --kill-child sleep 60 &
     outer=$!
     sleep 0.5
-    # One PID and a space.
+    # The file has one PID and a space.
     inner=$(cat "/proc/$outer/task/$outer/children")
     kill -TERM "${inner% }"
     sleep 1
@@ -37,7 +38,7 @@ while goes_on; do
     sleep 3
 done 2>/dev/null &
 
-# A namespace that an open file keeps when its processes are gone: one a minute.
+# A namespace that an open file keeps after its processes have ended, once a minute.
 while goes_on; do
     unshare --pid --fork sleep 2 &
     outer=$!
@@ -48,7 +49,7 @@ while goes_on; do
     sleep 57
 done &
 
-# Forks into a namespace whose init is dead: true is that init, and the second fork fails.
+# Forks into a namespace with a dead init: `true` is the init, and the second fork fails.
 while goes_on; do
     unshare --pid sh -c '/bin/true; /bin/true' 2>/dev/null
     sleep 4
@@ -65,7 +66,7 @@ while goes_on; do
     sleep 2
 done &
 
-# The time is up, or the process that started this has gone.
+# End everything when the time is up, or when the process that started this has ended.
 (
     while goes_on; do sleep 1; done
     kill -KILL 0

@@ -1,7 +1,7 @@
-//! The dashboards' JSON against the types that Grafana publishes, by the TypeScript compiler.
+//! Checks the dashboards' JSON against Grafana's published types, with the TypeScript compiler.
 //!
-//! npm puts the compiler and the types (`@grafana/schema`) below target/, in exactly these versions. What was found right is
-//! not checked again until it changes.
+//! npm installs exact versions of the compiler and the types (`@grafana/schema`) in target/. Dashboards that passed
+//! are not checked again until they change.
 
 use std::{
     fmt::Write as _,
@@ -18,7 +18,7 @@ use crate::{shell, workspace};
 const GRAFANA_SCHEMA: &str = "12.4.10";
 const TYPESCRIPT: &str = "5.9.3";
 
-/// The kinds of panels, and the part of `@grafana/schema` that has the types of their options.
+/// The kinds of panels, and the part of `@grafana/schema` with the types of their options.
 const KINDS: [(&str, &str); 5] = [
     ("bargauge", "BarGauge"),
     ("heatmap", "Heatmap"),
@@ -27,8 +27,8 @@ const KINDS: [(&str, &str); 5] = [
     ("timeseries", "TimeSeries"),
 ];
 
-/// What stands above the dashboards. JSON has the values of an enum, where TypeScript wants their names; and the last lines
-/// fail where the types have come to allow everything.
+/// The start of the TypeScript file. TypeScript expects names of enum members, but JSON has their values, so `Plain`
+/// converts the types. The last lines fail if a new version of the types allows everything.
 const PRELUDE: &str = r#"import type { Dashboard } from "@grafana/schema";
 
 type Plain<T> = T extends string ? `${T}` : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
@@ -45,7 +45,8 @@ export const unknownMode: Plain<Dashboard> = {
 /// Fails with the compiler's errors.
 pub(crate) fn check() -> Result<()> {
     let folder = workspace::target_dir()?.join("dashboards-types");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create the directory {}", folder.display()))?;
     install(&folder)?;
     let mut program = PRELUDE.to_owned();
     for (kind, name) in KINDS {
@@ -69,7 +70,7 @@ pub(crate) fn check() -> Result<()> {
             .arg("--project")
             .arg(&folder),
     )
-    .context("Grafana's types do not allow a dashboard: dashboards.ts there has it")?;
+    .context("Grafana's types do not allow a dashboard: see dashboards.ts there")?;
     write(&checked, &program)
 }
 
@@ -81,7 +82,7 @@ fn configuration() -> Value {
             "target": "es2022",
             "module": "esnext",
             "moduleResolution": "bundler",
-            // Those of the types themselves are not ours to check.
+            // Errors in the types themselves are not ours to check.
             "skipLibCheck": true,
             "types": [],
         },
@@ -89,7 +90,7 @@ fn configuration() -> Value {
     })
 }
 
-/// Has npm install compiler and types, unless they are there in these versions.
+/// Installs compiler and types with npm, unless these versions are installed.
 fn install(folder: &Path) -> Result<()> {
     let package = json!({
         "private": true,
@@ -108,23 +109,23 @@ fn install(folder: &Path) -> Result<()> {
         }
     }
     write(&folder.join("package.json"), &package)?;
-    // No lock file: the versions are exact. No scripts: none of the packages has to run anything.
+    // Without a lock file, because the versions are exact. Without scripts, because no package needs them.
     let mut npm = shell::command("npm");
     npm.args(["install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"])
         .arg(folder);
     shell::run(&mut npm)?;
-    // What was checked, was with other types.
+    // The last check used other types.
     let _ = fs::remove_file(folder.join("checked.ts"));
     write(&installed, &package)
 }
 
-/// A dashboard, and each panel's options and fields, as constants of their types.
+/// The dashboard, and each panel's options and fields, as typed constants.
 fn typescript(name: &str, board: &Value) -> Result<String> {
     let mut out = format!("export const {name}: Plain<Dashboard> = {board:#};\n");
     for panel in
         board["panels"].as_array().context("no panels")?.iter().filter(|panel| panel["type"] != "row")
     {
-        let kind = panel["type"].as_str().context("a panel of no kind")?;
+        let kind = panel["type"].as_str().context("a panel has no kind")?;
         if !KINDS.iter().any(|(known, _)| *known == kind) {
             bail!("the kind {kind} of panels is not in KINDS of xtask/src/dashboards/types.rs");
         }

@@ -1,29 +1,29 @@
-//! Rule files of Prometheus, as YAML.
+//! Writes rule files for Prometheus as YAML.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-/// Rules that are evaluated together.
+/// Rules that Prometheus evaluates together.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) rules: Vec<Rule>,
 }
 
-/// A recording rule, or an alert.
+/// A recording rule or an alert.
 pub(crate) struct Rule {
     /// `record` or `alert`.
     key: &'static str,
     pub(crate) name: &'static str,
     pub(crate) query: String,
-    /// How long the query has to have results before an alert fires.
+    /// How long the query must have results before the alert fires.
     pub(crate) lasts: Option<&'static str>,
     pub(crate) labels: Vec<(&'static str, String)>,
     pub(crate) annotations: Vec<(&'static str, String)>,
 }
 
 impl Group {
-    /// The same as a value; each text in it as `literal` writes it.
+    /// The group as a JSON value. `literal` converts each text in it.
     pub(crate) fn json(&self, literal: &dyn Fn(&str) -> String) -> Value {
         let rules = self.rules.iter().map(|rule| rule.json(literal)).collect();
         json!({"name": self.name, "rules": Value::Array(rules)})
@@ -55,7 +55,7 @@ impl Rule {
     }
 }
 
-/// The text of a rule file. `comment` stands at its top.
+/// The text of a rule file, with `comment` at its top.
 pub(crate) fn text(comment: &str, groups: &[Group]) -> String {
     let mut out = String::new();
     for line in comment.lines() {
@@ -89,7 +89,7 @@ fn write_rule(out: &mut String, rule: &Rule) {
     }
 }
 
-/// A string of JSON is one of YAML too.
+/// A JSON string is also a YAML string.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_file_is_yaml_of_the_form_that_prometheus_reads() {
+    fn a_rule_file_is_yaml_in_prometheus_form() {
         let mut alert = Rule::alert("Down", "up == 0\nor absent(up)", "5m");
         alert.labels = vec![("severity", "warning".to_owned())];
         alert.annotations = vec![("summary", "{{ $labels.instance }} is \"down\": why?".to_owned())];

@@ -1,4 +1,4 @@
-//! The licences of what the program holds beside its own code.
+//! Collects the licences of the libraries in the program.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::shell;
 
-/// What `cargo metadata` says that matters here.
+/// The used part of the output of `cargo metadata`.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -26,7 +26,7 @@ struct Package {
     license: Option<String>,
     license_file: Option<PathBuf>,
     repository: Option<String>,
-    /// None: a package of this workspace.
+    /// `None` for a package of this workspace.
     source: Option<String>,
     manifest_path: PathBuf,
 }
@@ -50,7 +50,7 @@ struct Dependency {
 
 #[derive(Deserialize)]
 struct Kind {
-    /// None: a normal dependency.
+    /// `None` for a normal dependency.
     kind: Option<String>,
 }
 
@@ -61,21 +61,21 @@ const GLIBC: &str = "The program is linked with the GNU C Library (https://www.g
 const RUST: &str = "It holds parts of Rust's standard library (https://www.rust-lang.org/), and the eBPF objects in it parts of Rust's core\n\
      library: MIT OR Apache-2.0.\n";
 
-/// Where Debian has the text of glibc's licence.
+/// The file in which Debian has the text of glibc's licence.
 const LGPL: &str = "/usr/share/common-licenses/LGPL-2.1";
 
-/// What cargo knows of the packages of a target.
+/// Asks cargo for the packages of a target.
 fn metadata(target: &str) -> Result<Metadata> {
     let mut cargo = shell::command("cargo");
     cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target]);
     let json = shell::ask(&mut cargo).context("`cargo metadata` fails")?;
-    serde_json::from_str(&json).context("`cargo metadata` writes no JSON")
+    serde_json::from_str(&json).context("`cargo metadata` does not write JSON")
 }
 
-/// Each crate in the program with its licence, then the texts, each once.
+/// Lists each crate in the program with its licence, and then each licence text once.
 pub(super) fn text() -> Result<String> {
     let program = metadata(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
-    // The objects are in the program.
+    // The eBPF objects are part of the program.
     let objects = metadata("bpfel-unknown-none")?;
     let mut packages = in_it(&program, "pidns-user")?;
     packages.extend(in_it(&objects, "pidns-ebpf")?);
@@ -94,7 +94,7 @@ pub(super) fn text() -> Result<String> {
         list.push('\n');
         let files = files(package)?;
         if files.is_empty() && license.is_none() {
-            bail!("{name} {version} says nothing of its licence");
+            bail!("{name} {version} does not state its licence");
         }
         for text in files {
             texts.entry(text).or_default().insert(format!("{name} {version}"));
@@ -112,7 +112,7 @@ pub(super) fn text() -> Result<String> {
     Ok(out)
 }
 
-/// All that a package of the workspace depends on, except while it is built or tested.
+/// All dependencies of a package of the workspace, without build and test dependencies.
 fn in_it<'a>(metadata: &'a Metadata, name: &str) -> Result<Vec<&'a Package>> {
     let nodes: BTreeMap<&str, &Node> =
         metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
@@ -126,13 +126,13 @@ fn in_it<'a>(metadata: &'a Metadata, name: &str) -> Result<Vec<&'a Package>> {
         if !seen.insert(id) {
             continue;
         }
-        let node = nodes.get(id).with_context(|| format!("cargo has not resolved {id}"))?;
+        let node = nodes.get(id).with_context(|| format!("cargo did not resolve {id}"))?;
         let normal = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind.is_none()));
         todo.extend(normal.map(|dep| dep.pkg.as_str()));
     }
     let mut found = Vec::new();
     for id in seen {
-        let package = *packages.get(id).with_context(|| format!("cargo knows no {id}"))?;
+        let package = *packages.get(id).with_context(|| format!("cargo does not know {id}"))?;
         if package.source.is_some() {
             found.push(package);
         }
@@ -140,12 +140,12 @@ fn in_it<'a>(metadata: &'a Metadata, name: &str) -> Result<Vec<&'a Package>> {
     Ok(found)
 }
 
-/// The texts of its licence files.
+/// The texts of the package's licence files.
 fn files(package: &Package) -> Result<Vec<String>> {
-    let folder = package.manifest_path.parent().context("a manifest is in a folder")?;
+    let folder = package.manifest_path.parent().context("the manifest has no directory")?;
     let mut paths: Vec<PathBuf> = package.license_file.iter().map(|file| folder.join(file)).collect();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry.context("a folder cannot be read to its end")?.path();
+        let path = entry.context("cannot read a directory to its end")?.path();
         if path.is_file() && is_licence(&path) && !paths.contains(&path) {
             paths.push(path);
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_licence_is_told_by_its_name() {
+    fn licence_files_are_recognised_by_name() {
         for name in ["LICENSE", "LICENSE-MIT", "license.md", "COPYING", "NOTICE.txt"] {
             assert!(is_licence(Path::new(name)), "{name}");
         }

@@ -1,6 +1,8 @@
-//! `cargo xtask dist`: what is published. A static program, an archive of it, packages, and their checksums.
+//! `cargo xtask dist`: makes the published files. They are a static program, an archive, packages, and their
+//! checksums.
 //!
-//! All of it is the same whoever builds it from the same commit with the same compilers: `--verify` builds twice.
+//! The files have the same bytes for everybody who builds the same commit with the same compilers: `--verify` builds
+//! twice.
 
 mod licences;
 mod packages;
@@ -20,30 +22,30 @@ use clap::Subcommand;
 
 use crate::{setup, shell, workspace};
 
-/// Make what is published: a static program, a tar.gz of it, .deb, .rpm, SHA256SUMS
+/// Make the published files: a static program, a tar.gz of it, .deb, .rpm, SHA256SUMS
 ///
-/// They are in target/packages afterwards. The program is optimised at link time, which takes minutes more than `cargo xtask
-/// build`. Installs what it needs: Debian's packages, cargo-deb and cargo-generate-rpm.
+/// The files are in target/packages afterwards. The program is optimised at link time, which takes minutes longer
+/// than `cargo xtask build`. Needed tools are installed: Debian's packages, cargo-deb and cargo-generate-rpm.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Build twice, in two folders, and fail where the results differ
+    /// Build twice, in two directories, and fail if the results differ
     #[arg(long)]
     verify: bool,
-    /// Pack this program in place of building one
+    /// Pack this program instead of building one
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     program: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Install, use, upgrade and remove the package in a fresh Debian, and run the image beside other containers; takes what
-    /// `dist` has made
+    /// Install, use, upgrade and remove the package in a fresh Debian, and run the image next to other containers;
+    /// tests the files that `dist` has made
     Test(system_test::Args),
 }
 
-/// What is made, and where.
+/// The paths of the made files.
 pub(crate) struct Made {
     pub(crate) program: PathBuf,
     pub(crate) archive: PathBuf,
@@ -57,7 +59,7 @@ impl Made {
     }
 }
 
-/// Bytes: no file that is published is larger.
+/// The largest size of a published file in bytes.
 const LARGEST: u64 = 10_000_000;
 
 pub(crate) fn main(args: &Args) -> Result<()> {
@@ -89,7 +91,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     for file in [made.program.as_path()].into_iter().chain(made.all()) {
         let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
         eprintln!("{:>10} bytes  {}", size, file.display());
-        // The program itself is in none of them as it is.
+        // The program itself is only published packed.
         if size > LARGEST && file != made.program {
             bail!("{} is larger than {LARGEST} bytes", file.display());
         }
@@ -97,10 +99,10 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What is built: its version, and the time that all files in it get.
+/// The version of the program, and the time that all files get.
 pub(crate) struct Source {
     pub(crate) version: &'static str,
-    /// Seconds since 1970: of the commit, or SOURCE_DATE_EPOCH.
+    /// Seconds since 1970: the time of the commit, or SOURCE_DATE_EPOCH.
     pub(crate) epoch: u64,
 }
 
@@ -110,11 +112,11 @@ impl Source {
         let text = given.or_else(|| shell::ask(shell::command("git").args(["log", "-1", "--format=%ct"])));
         let text =
             text.context("no commit is checked out: set SOURCE_DATE_EPOCH to the time of the sources")?;
-        let epoch = text.trim().parse().with_context(|| format!("`{}` is no time", text.trim()))?;
+        let epoch = text.trim().parse().with_context(|| format!("`{}` is not a time", text.trim()))?;
         Ok(Self { version: env!("CARGO_PKG_VERSION"), epoch })
     }
 
-    /// The command with that time in its environment, for tools that know the convention.
+    /// Puts that time into the command's environment, in the variable that reproducible builds agree on.
     pub(crate) fn dated<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("SOURCE_DATE_EPOCH", self.epoch.to_string())
     }
@@ -130,18 +132,18 @@ fn make(source: &Source, program: &Path, tools: &tools::Tools, folder: &Path) ->
         program: stage.join("pidns-trace"),
         archive: stage::archive(source, &work, folder)?,
         deb: packages::deb(source, tools, &work, folder, packages::FIRST, packages::Packing::Small)?,
-        rpm: packages::rpm(source, tools, &work, folder)?,
+        rpm: packages::rpm(source, tools, &work, folder, packages::FIRST, packages::Packing::Small)?,
     };
     let mut sums = Command::new("sha256sum");
     for file in made.all() {
-        sums.arg(file.file_name().context("a file has a name")?);
+        sums.arg(file.file_name().context("a published file has no name")?);
     }
     let sums = shell::ask(sums.current_dir(folder)).context("sha256sum fails")?;
     fs::write(folder.join("SHA256SUMS"), sums).context("cannot write SHA256SUMS")?;
     Ok(made)
 }
 
-/// Fails with the first file of the two builds that differs.
+/// Fails with the first file that differs between the two builds.
 fn same(first: &Made, second: &Made) -> Result<()> {
     let files = |made: &Made| [&made.program, &made.archive, &made.deb, &made.rpm].map(Clone::clone);
     for (one, other) in files(first).iter().zip(&files(second)) {
@@ -153,7 +155,7 @@ fn same(first: &Made, second: &Made) -> Result<()> {
                 other.display()
             );
         }
-        eprintln!("the same twice: {}", one.display());
+        eprintln!("same in both builds: {}", one.display());
     }
     Ok(())
 }

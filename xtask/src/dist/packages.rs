@@ -1,4 +1,4 @@
-//! Packages: .deb by cargo-deb, .rpm by cargo-generate-rpm, from the same folder.
+//! Makes the packages: .deb with cargo-deb, .rpm with cargo-generate-rpm, from the same directory.
 
 use std::{
     fs,
@@ -10,15 +10,15 @@ use anyhow::{Context as _, Result};
 use super::{Source, tools::Tools};
 use crate::shell;
 
-/// The package's own version, behind that of the program.
+/// The revision of the package, which follows the program's version.
 pub(super) const FIRST: u32 = 1;
 
-/// How well a package is packed.
+/// The compression of a package.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
-    /// As it is published.
+    /// The compression of published packages.
     Small,
-    /// For a test.
+    /// A fast one for tests.
     Fast,
 }
 
@@ -42,11 +42,18 @@ pub(super) fn deb(
     Ok(path)
 }
 
-/// Makes the .rpm.
-pub(super) fn rpm(source: &Source, tools: &Tools, work: &Path, folder: &Path) -> Result<PathBuf> {
+/// Makes the .rpm with this release.
+pub(super) fn rpm(
+    source: &Source,
+    tools: &Tools,
+    work: &Path,
+    folder: &Path,
+    release: u32,
+    packing: Packing,
+) -> Result<PathBuf> {
     let arch = std::env::consts::ARCH;
-    let path = folder.join(format!("pidns-trace-{}-{FIRST}.{arch}.rpm", source.version));
-    // cargo-deb has an option for the version; here it is the manifest's.
+    let path = folder.join(format!("pidns-trace-{}-{release}.{arch}.rpm", source.version));
+    // cargo-deb has an option for the version, but cargo-generate-rpm takes it from the manifest.
     let manifest = work.join("Cargo.toml");
     let text =
         fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
@@ -54,6 +61,10 @@ pub(super) fn rpm(source: &Source, tools: &Tools, work: &Path, folder: &Path) ->
         .with_context(|| format!("cannot write {}", manifest.display()))?;
     let mut cargo = tools.cargo_generate_rpm();
     cargo.args(["--arch", arch, "--source-date", &source.epoch.to_string(), "--output"]).arg(&path);
+    cargo.args(["--set-metadata", &format!("release = \"{release}\"")]);
+    if packing == Packing::Fast {
+        cargo.args(["--payload-compress", "none"]);
+    }
     shell::run(source.dated(cargo.current_dir(work)))?;
     Ok(path)
 }

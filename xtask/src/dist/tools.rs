@@ -1,4 +1,4 @@
-//! The two tools of crates.io that make packages.
+//! The two tools from crates.io that make packages.
 
 use std::{path::PathBuf, process::Command};
 
@@ -14,13 +14,13 @@ struct Tool {
 const CARGO_DEB: Tool = Tool { name: "cargo-deb", version: "3.8.0" };
 const CARGO_GENERATE_RPM: Tool = Tool { name: "cargo-generate-rpm", version: "0.21.1" };
 
-/// Where they are.
+/// The directory of the tools.
 pub(super) struct Tools {
     bin: PathBuf,
 }
 
-/// Installs them where they are missing, in the target folder: another version that the user has stays, and is not used, as
-/// it could pack other bytes.
+/// Installs missing tools in the target directory. The user's own versions stay, but are not used, because they could
+/// pack other bytes.
 pub(super) fn ready() -> Result<Tools> {
     let root = workspace::target_dir()?.join("tools");
     let bin = root.join("bin");
@@ -30,10 +30,10 @@ pub(super) fn ready() -> Result<Tools> {
             continue;
         }
         let mut cargo = shell::command("cargo");
-        // Compiled as for development: that takes half the time, and they run for seconds.
+        // A debug build: it compiles in half the time, and the tools run only for seconds.
         cargo.args(["install", name, "--version", version, "--locked", "--debug", "--root"]).arg(&root);
         cargo.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
-        shell::run(&mut cargo).with_context(|| format!("{name} makes packages"))?;
+        shell::run(&mut cargo).with_context(|| format!("cannot install {name}, which makes packages"))?;
     }
     Ok(Tools { bin })
 }
@@ -47,7 +47,7 @@ impl Tools {
         self.subcommand(CARGO_GENERATE_RPM, "generate-rpm")
     }
 
-    /// Without cargo, which would take the one that comes first on PATH.
+    /// Runs the tool without cargo, which would take the first one on PATH.
     fn subcommand(&self, tool: Tool, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(tool.name));
         command.arg(name);

@@ -1,6 +1,6 @@
-//! The moving picture of README.md: a terminal in which commands are run on a recording, as an SVG with CSS animations.
+//! Makes the animation in README.md: a terminal that runs commands on a recording, as an SVG with CSS animations.
 //!
-//! The commands are really run; their lines appear as far apart as their times are, within bounds.
+//! The commands really run. The delay between two lines is the difference of their times, within bounds.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -8,30 +8,30 @@ use anyhow::{Context as _, Result, bail};
 
 use super::examples::Runner;
 
-/// Where the picture is.
+/// The file of the animation.
 const FILE: &str = "docs/pictures/demo.svg";
 
-/// A command as it is typed, and what is run on the recording to print the same.
+/// A command as the animation shows it, and the command that prints the same from a recording.
 struct Scene {
     typed: &'static str,
     run: &'static str,
-    /// Whether its lines appear one after the other, as of a stream.
+    /// Whether the lines appear one after the other, as in a live stream.
     is_live: bool,
 }
 
 const SCENES: [Scene; 3] = [
     Scene {
         typed: "sudo pidns-trace -e 'namespace.*,init.*,fork.failed'",
-        run: "pidns-trace replay web.ndjson -e 'namespace.*,init.*,fork.failed'",
+        run: "pidns-trace replay - <web.ndjson -e 'namespace.*,init.*,fork.failed'",
         is_live: true,
     },
     Scene {
-        typed: "sudo pidns-trace ps web        # in another terminal, before it was killed",
+        typed: "pidns-trace ps web --from web.ndjson --at +10s     # in the recording, before it was killed",
         run: "pidns-trace ps web --from web.ndjson --at +10s",
         is_live: false,
     },
     Scene {
-        typed: "sudo pidns-trace findings      # afterwards: what went wrong?",
+        typed: "pidns-trace findings --from web.ndjson             # what went wrong?",
         run: "pidns-trace findings --from web.ndjson",
         is_live: false,
     },
@@ -41,15 +41,16 @@ const CHARACTER: f64 = 7.225;
 const LINE: f64 = 17.0;
 const MARGIN: f64 = 14.0;
 const TITLE: f64 = 28.0;
-/// Seconds: for a character that is typed, before the output, at most and at least between two lines, after a scene.
+/// Durations in seconds: for each typed character, before the output, between two lines (at least, at most), and
+/// after a scene.
 const TYPING: f64 = 0.04;
 const BEFORE_OUTPUT: f64 = 0.5;
 const BETWEEN_LINES: (f64, f64) = (0.12, 1.1);
 const AFTER_SCENE: f64 = 5.0;
-/// Wider lines go on below, under the last column of the table.
+/// Wider lines are wrapped, and continue under the last column of the table.
 const COLUMNS: usize = 138;
 
-/// A piece of text, where it is, and when it is seen.
+/// A piece of text with its position and the time when it appears.
 struct Text {
     column: usize,
     row: usize,
@@ -63,7 +64,7 @@ struct Text {
 pub(super) fn write(root: &Path, runner: &Runner) -> Result<()> {
     let (path, svg) = (root.join(FILE), make(runner)?);
     if fs::read_to_string(&path).ok().as_ref() != Some(&svg) {
-        fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+        fs::create_dir_all(path.parent().context("the file has no directory")?)?;
         fs::write(&path, svg).with_context(|| format!("cannot write {FILE}"))?;
         eprintln!("wrote {FILE}");
     }
@@ -73,7 +74,7 @@ pub(super) fn write(root: &Path, runner: &Runner) -> Result<()> {
 pub(super) fn check(root: &Path, runner: &Runner) -> Result<()> {
     let there = fs::read_to_string(root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
     if there != make(runner)? {
-        bail!("{FILE} shows something else than the commands print: run `cargo xtask docs write`");
+        bail!("{FILE} does not show what the commands print: run `cargo xtask docs write`");
     }
     Ok(())
 }
@@ -103,7 +104,7 @@ fn draw(scenes: &[(&Scene, &str)]) -> String {
             is_last_scene,
         };
         texts.push(text(0, 0, "$".to_owned(), "#7ee787", now));
-        // A word at a time: as good as by character, in a fifth of the size.
+        // Type word by word: it looks as good as by character, at a fifth of the size.
         let mut column = 2;
         for word in scene.typed.split(' ') {
             now += TYPING * (word.len() + 1) as f64;
@@ -173,7 +174,7 @@ fn picture(texts: &[Text], rows: usize, duration: f64) -> String {
     )
 }
 
-/// The time of day at the beginning of a line, in seconds.
+/// Reads the time of day at the start of a line, in seconds.
 fn seconds(line: &str) -> Option<f64> {
     let (hours, rest) = line.get(..12)?.split_once(':')?;
     let (minutes, seconds) = rest.split_once(':')?;
@@ -199,7 +200,7 @@ fn colour(line: &str, is_first: bool) -> &'static str {
     }
 }
 
-/// The line in pieces that find room: the first from the left edge, the others from `indent` on.
+/// Splits the line into pieces that fit. The first starts at the left edge, the others at `indent`.
 fn wrap(line: &str, indent: usize) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for word in line.split_inclusive(' ') {
@@ -224,10 +225,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_appear_as_far_apart_as_their_times_are() {
+    fn lines_appear_with_the_delays_of_their_times() {
         let scene = Scene { typed: "a", run: "", is_live: true };
         let svg = draw(&[(&scene, "10:00:00.000  one\n10:00:00.500  two\n10:09:00.000  <three>\n")]);
-        // 0.5 to begin, 0.08 for typing, 0.5 before the output; then 0.12, 0.5 and 1.1 between lines, and 5 at the end.
+        // 0.5 at the start, 0.08 for typing, 0.5 before the output; then 0.12, 0.5 and 1.1 between lines, and 5 at
+        // the end.
         let duration = 0.5 + 0.08 + 0.5 + 0.12 + 0.5 + 1.1 + 5.0;
         assert!(svg.contains(&format!("animation-duration:{duration:.2}s")), "{svg}");
         for (index, from) in [(2, 1.2), (3, 1.7), (4, 2.8)] {
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scene_is_gone_when_the_next_one_begins() {
+    fn a_scene_disappears_when_the_next_one_begins() {
         let scene = Scene { typed: "a", run: "", is_live: false };
         let svg = draw(&[(&scene, "one\n"), (&scene, "two\n")]);
         assert_eq!(svg.matches("{opacity:0}}").count(), 3, "{svg}");
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_go_on_below() {
+    fn long_lines_are_wrapped() {
         let line = "→ ".repeat(COLUMNS);
         let pieces = wrap(&line, COLUMNS - 8);
         assert_eq!(pieces.concat(), line);

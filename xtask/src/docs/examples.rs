@@ -1,11 +1,12 @@
-//! The commands that the documents show with their output. They are run, and the output must be the one on the page.
+//! Runs the commands that the documents show with their output. The output must be the same as on the page.
 //!
-//! A block that begins with `$ ` shows commands. One that names a recording of pidns-user/tests/recordings is run as it is.
-//! A command that shows a live system cannot be: above its block stands the command that prints the same of a recording,
+//! A block that begins with `$ ` shows commands. A command that reads a recording of pidns-user/tests/recordings runs
+//! unchanged. A command that shows a live system cannot run in a check: a comment above its block names a command
+//! that prints the same from a recording,
 //!
 //! `<!-- $ pidns-trace replay web.ndjson -c web -->`
 //!
-//! or `<!-- not run: why -->`. A command that is meant to fail ends with `# fails`.
+//! or gives a reason: `<!-- not run: why -->`. A command that must fail ends with `# fails`.
 
 use std::{
     env, fs,
@@ -16,9 +17,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{links, page::Page};
+use super::{page::Page, pages};
 
-/// The program, and the folder of the recordings that it reads.
+/// The program, and the directory of the recordings that it reads.
 pub(crate) struct Runner {
     program: PathBuf,
     recordings: PathBuf,
@@ -26,14 +27,16 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) fn new(root: &Path, program: &Path) -> Result<Self> {
-        let program = program.canonicalize().with_context(|| format!("there is no {}", program.display()))?;
+        let program =
+            program.canonicalize().with_context(|| format!("{} does not exist", program.display()))?;
         ensure!(program.ends_with("pidns-trace"), "{} must be called pidns-trace", program.display());
         Ok(Self { program, recordings: root.join("pidns-user/tests/recordings") })
     }
 
-    /// What a line of shell prints. The exit code of pidns-trace is part of some examples, so it does not count.
+    /// Runs a shell line and returns its output. The exit code is ignored, because some examples show a failing
+    /// pidns-trace.
     pub(super) fn run(&self, line: &str) -> Result<String> {
-        let folder = self.program.parent().context("the program is in no folder")?;
+        let folder = self.program.parent().context("the program has no directory")?;
         let inherited = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([folder.to_owned()].into_iter().chain(env::split_paths(&inherited)))?;
         let output = Command::new("sh")
@@ -46,24 +49,25 @@ impl Runner {
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run `{line}`"))?;
-        let text = String::from_utf8(output.stdout).with_context(|| format!("`{line}` prints no UTF-8"))?;
+        let text =
+            String::from_utf8(output.stdout).with_context(|| format!("`{line}` does not print UTF-8"))?;
         ensure!(!text.trim().is_empty(), "`{line}` prints nothing");
         ensure!(text.starts_with("pidns-trace: ") == line.ends_with("# fails"), "`{line}` prints {text}");
-        // Pages have no blanks at the ends of lines.
+        // Pages have no blanks at the end of lines.
         Ok(text.lines().map(|line| format!("{}\n", line.trim_end())).collect())
     }
 }
 
-/// A command of a page, and where its output is in the text.
+/// A command of a page, and the position of its output in the text.
 #[derive(Debug, PartialEq, Eq)]
 struct Example {
-    /// The line of the block.
+    /// The line number of the block.
     line: usize,
     command: String,
     output: Range<usize>,
 }
 
-/// Fails with each page whose examples print something else than it shows.
+/// Fails if a page shows other output than its commands print. The error names each such page.
 pub(super) fn check(root: &Path, runner: &Runner) -> Result<()> {
     let mut stale = Vec::new();
     for (name, text, new) in pages(root, runner)? {
@@ -74,10 +78,10 @@ pub(super) fn check(root: &Path, runner: &Runner) -> Result<()> {
     if stale.is_empty() {
         return Ok(());
     }
-    bail!("examples print something else (`cargo xtask docs write` puts it in):\n{}", stale.join("\n"))
+    bail!("examples print something else (`cargo xtask docs write` updates the pages):\n{}", stale.join("\n"))
 }
 
-/// Puts the output of each example into its page.
+/// Writes the output of each example into its page.
 pub(super) fn write(root: &Path, runner: &Runner) -> Result<()> {
     for (name, text, new) in pages(root, runner)? {
         if new != text {
@@ -88,16 +92,16 @@ pub(super) fn write(root: &Path, runner: &Runner) -> Result<()> {
     Ok(())
 }
 
-/// Each page with its text, and the text as it should be.
+/// Each page with its text, and with the text that it should have.
 fn pages(root: &Path, runner: &Runner) -> Result<Vec<(PathBuf, String, String)>> {
     let mut pages = Vec::new();
-    for name in links::files(root, &["md"])? {
+    for name in pages::files(root, &["md"])? {
         let text = fs::read_to_string(root.join(&name))
             .with_context(|| format!("cannot read {}", name.display()))?;
         let found = examples(&text, |file| runner.recordings.join(file).is_file())
             .with_context(|| format!("{}", name.display()))?;
         let mut new = text.clone();
-        // From the end, so that the places before stay right.
+        // Start at the end, so that earlier positions stay valid.
         for example in found.iter().rev() {
             let output = runner
                 .run(&example.command)
@@ -109,7 +113,7 @@ fn pages(root: &Path, runner: &Runner) -> Result<Vec<(PathBuf, String, String)>>
     Ok(pages)
 }
 
-/// The examples of a page. Fails with a block that shows the program's output and does not state where it is from.
+/// Finds the examples of a page. Fails if a block shows the program's output without a recording or a note.
 fn examples(text: &str, is_recording: impl Fn(&str) -> bool) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for block in Page::read(text).blocks {
@@ -121,7 +125,9 @@ fn examples(text: &str, is_recording: impl Fn(&str) -> bool) -> Result<Vec<Examp
         }
         let line = block.line;
         if let Some(command) = note.and_then(|note| note.strip_prefix("$ ")) {
-            let [(_, output)] = &commands[..] else { bail!("line {line}: a note is about one command") };
+            let [(_, output)] = &commands[..] else {
+                bail!("line {line}: a block with such a note must contain exactly one command")
+            };
             examples.push(Example { line, command: command.to_owned(), output: output.clone() });
             continue;
         }
@@ -140,7 +146,7 @@ fn examples(text: &str, is_recording: impl Fn(&str) -> bool) -> Result<Vec<Examp
     Ok(examples)
 }
 
-/// The commands of a block, each with the place of its output.
+/// The commands of a block, each with the position of its output.
 fn commands(text: &str, block: Range<usize>) -> Vec<(&str, Range<usize>)> {
     let mut commands: Vec<(&str, Range<usize>)> = Vec::new();
     let mut at = block.start;
@@ -155,7 +161,7 @@ fn commands(text: &str, block: Range<usize>) -> Vec<(&str, Range<usize>)> {
     commands
 }
 
-/// The first line in which two texts differ, as both have it.
+/// The first line in which two texts differ, from both.
 fn first_difference(old: &str, new: &str) -> String {
     let (mut old_lines, mut new_lines) = (old.lines(), new.lines());
     for number in 1.. {
@@ -184,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_on_a_recording_are_run_as_they_are() {
+    fn commands_on_a_recording_run_unchanged() {
         let text = "```\n$ pidns-trace tree --from web.ndjson\none\ntwo\n$ pidns-trace ps --from web.ndjson\nthree\n```\n";
         assert_eq!(
             found(text).expect("examples"),
@@ -196,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn a_note_names_the_command_run_in_place_of_a_live_one() {
+    fn a_note_names_the_command_that_replaces_a_live_one() {
         let text = "<!-- $ pidns-trace replay web.ndjson -->\n```console\n$ sudo pidns-trace\nout\n```\n";
         assert_eq!(found(text).expect("examples"), [pair("pidns-trace replay web.ndjson", "out\n")]);
     }
 
     #[test]
-    fn a_block_without_our_output_is_no_example() {
+    fn a_block_without_output_of_the_program_is_skipped() {
         for text in [
             "```\n$ sudo pidns-trace\n```\n",
             "```\n$ ps\nout\n```\n",
@@ -214,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn output_from_nowhere_is_an_error() {
+    fn live_output_without_a_note_is_an_error() {
         let error = found("\n```\n$ sudo pidns-trace tree\nout\n```\n").expect_err("no recording");
         assert!(
             error.to_string().starts_with("line 2: `sudo pidns-trace tree` reads no recording"),

@@ -1,21 +1,22 @@
-//! Checks that every relative link and anchor of the Markdown pages leads somewhere, and that the pages of docs/ can be found.
+//! Checks that every relative link and anchor of the Markdown pages exists, and that the index links to all pages of
+//! docs/.
 //!
-//! Links to other sites are not followed: a check must not need the network.
+//! Links to other sites are not checked, because that would need the network.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Component, Path, PathBuf},
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::{
+    mentions,
+    page::Page,
+    pages::{Pages, problem_at, read_pages},
 };
 
-use anyhow::{Context as _, Result, bail};
-
-use super::{mentions, page::Page};
-
-/// The page that links to all others of docs/.
+/// The page that must link to all others in docs/.
 const INDEX: &str = "docs/README.md";
 
-/// Fails with each link, anchor and mention of a page in the repository that leads nowhere.
+/// Fails with each broken link, anchor and mention of a page in the repository.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let pages = read_pages(root)?;
     let exists = |path: &Path| root.join(path).exists();
@@ -29,44 +30,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     bail!("{} links lead nowhere:\n  {}", problems.len(), problems.join("\n  "))
 }
 
-/// All Markdown pages of the repository, by their path in it.
-pub(super) type Pages = BTreeMap<PathBuf, Page>;
-
-pub(super) fn read_pages(root: &Path) -> Result<Pages> {
-    let mut pages = BTreeMap::new();
-    for path in files(root, &["md"])? {
-        let text = fs::read_to_string(root.join(&path))
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        pages.insert(path, Page::read(&text));
-    }
-    Ok(pages)
-}
-
-/// The files of the repository with one of these extensions, by their path in it. Folders of cargo and git are left out.
-pub(super) fn files(root: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-            let (path, name) = (entry.path(), entry.file_name());
-            let is_hidden = name.as_encoded_bytes().starts_with(b".") && name != ".github";
-            if entry.file_type().with_context(|| format!("cannot read {}", path.display()))?.is_dir() {
-                if !is_hidden && name != "target" && name != "node_modules" {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extensions.iter().any(|one| extension == *one))
-            {
-                found.push(path.strip_prefix(root)?.to_owned());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// What is wrong with the links of one page.
+/// The problems of the links on one page.
 fn of_page(name: &Path, page: &Page, pages: &Pages, exists: impl Fn(&Path) -> bool) -> Vec<String> {
     let at = |line: usize, problem: String| format!("{}:{line}: {problem}", name.display());
     let mut problems: Vec<_> = page
@@ -82,7 +46,7 @@ fn of_page(name: &Path, page: &Page, pages: &Pages, exists: impl Fn(&Path) -> bo
     problems
 }
 
-/// What is wrong with a link from a page; nothing with one to another site.
+/// The problem of a link. `None` if it is valid or leads to another site.
 fn problem_of(from: &Path, target: &str, pages: &Pages, exists: impl Fn(&Path) -> bool) -> Option<String> {
     let is_elsewhere = target.split(['/', '#', '?']).next().is_some_and(|start| start.contains(':'));
     if is_elsewhere {
@@ -101,31 +65,13 @@ fn problem_of(from: &Path, target: &str, pages: &Pages, exists: impl Fn(&Path) -
         let folder = from.parent().unwrap_or(Path::new(""));
         match normal(&folder.join(path)) {
             Some(path) => path,
-            None => return Some("it leads out of the repository".to_owned()),
+            None => return Some("the link leaves the repository".to_owned()),
         }
     };
     problem_at(&path, anchor, pages, exists)
 }
 
-/// What is wrong with a place of the repository: a file or folder, and an anchor on a page.
-pub(super) fn problem_at(
-    path: &Path,
-    anchor: Option<&str>,
-    pages: &Pages,
-    exists: impl Fn(&Path) -> bool,
-) -> Option<String> {
-    match (pages.get(path), anchor) {
-        (Some(page), Some(anchor)) if !page.anchors.contains(anchor) => {
-            Some(format!("{} has no anchor #{anchor}", path.display()))
-        }
-        (Some(_), _) => None,
-        (None, _) if !exists(path) => Some(format!("there is no {}", path.display())),
-        (None, Some(_)) => Some("only Markdown pages have anchors".to_owned()),
-        (None, None) => None,
-    }
-}
-
-/// The path without `.` and `..`; none where it leaves the repository.
+/// Resolves `.` and `..`. `None` if the path leaves the repository.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for component in path.components() {
@@ -142,7 +88,7 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-/// The pages of docs/ that the index does not link to.
+/// The pages in docs/ without a link from the index.
 fn not_in_index(pages: &Pages) -> Vec<String> {
     let index = Path::new(INDEX);
     let Some(page) = pages.get(index) else { return vec![format!("there is no {INDEX}")] };
@@ -166,7 +112,7 @@ mod tests {
         texts.iter().map(|(name, text)| (PathBuf::from(name), Page::read(text))).collect()
     }
 
-    /// The problems of the page a.md in docs/ with this text.
+    /// The problems of a page docs/a.md with this text.
     fn problems(text: &str) -> Vec<String> {
         let pages = pages(&[("docs/a.md", text), ("docs/b.md", "# Part one\n"), ("README.md", "# Top\n")]);
         let exists = |path: &Path| ["docs", "docs/x.svg"].iter().any(|name| path == Path::new(name));
@@ -174,20 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_somewhere_are_no_problem() {
+    fn valid_links_are_accepted() {
         let text = "# Here\n[1](b.md) [2](b.md#part-one) [3](#here) [4](../README.md#top) [5](x.svg) [6](../docs) \
                     [7](https://example.org/nothing#here) [8](mailto:a@example.org)\n";
         assert_eq!(problems(text), Vec::<String>::new());
     }
 
     #[test]
-    fn each_link_that_leads_nowhere_is_named_with_its_line() {
+    fn each_broken_link_is_reported_with_its_line() {
         for (link, problem) in [
             ("c.md", "there is no docs/c.md"),
             ("b.md#part-two", "docs/b.md has no anchor #part-two"),
             ("#there", "docs/a.md has no anchor #there"),
             ("../README.md#Top", "README.md has no anchor #Top"),
-            ("../../a.md", "it leads out of the repository"),
+            ("../../a.md", "the link leaves the repository"),
             ("/docs/b.md", "a link within the repository must be relative to its page"),
             ("x.svg#L1", "only Markdown pages have anchors"),
         ] {
@@ -197,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_the_index_leaves_out_is_named() {
+    fn a_page_missing_from_the_index_is_reported() {
         let pages = pages(&[
             ("docs/README.md", "[a](a.md#x) [c](internals/c.md)"),
             ("docs/a.md", ""),

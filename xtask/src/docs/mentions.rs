@@ -1,4 +1,4 @@
-//! Pages that other files name: `docs/events.md#order` in help texts, comments, alerts.
+//! Finds the pages that other files mention, as `docs/events.md#order` in help texts, comments and alerts.
 
 use std::{
     fs,
@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::links::{Pages, files, problem_at};
+use super::pages::{Pages, files, problem_at};
 
-/// The kinds of files that are searched.
+/// The extensions of the searched files.
 const EXTENSIONS: [&str; 5] = ["rs", "sh", "toml", "yaml", "yml"];
 
-/// A page as it is named in a text: its path from the root of the repository, and the anchor.
+/// A mention of a page: the path from the root of the repository, and the anchor.
 #[derive(Debug, PartialEq, Eq)]
 struct Mention<'a> {
     line: usize,
@@ -20,10 +20,10 @@ struct Mention<'a> {
     anchor: Option<&'a str>,
 }
 
-/// Each mention of a page or an anchor that is not there.
+/// Each mention of a page or an anchor that does not exist.
 pub(super) fn problems(root: &Path, pages: &Pages) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    // These tests name pages that are made up.
+    // The tests in this directory mention invented pages.
     let own = Path::new("xtask/src/docs");
     for file in files(root, &EXTENSIONS)?.into_iter().filter(|file| !file.starts_with(own)) {
         let text = fs::read(root.join(&file)).with_context(|| format!("cannot read {}", file.display()))?;
@@ -38,7 +38,7 @@ pub(super) fn problems(root: &Path, pages: &Pages) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// The mentions of pages below docs/ in a text. Those of another project (`…/blob/master/docs/x.md`) are none.
+/// The mentions of pages in docs/. A page of another project (`…/blob/master/docs/x.md`) does not count.
 fn mentions(text: &str) -> Vec<Mention<'_>> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     let mut found = Vec::new();
@@ -56,7 +56,7 @@ fn mentions(text: &str) -> Vec<Mention<'_>> {
                 let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
                 &anchor[..anchor.find(|c| !is_part(c)).unwrap_or(anchor.len())]
             });
-            // `docs/runbook.md#` before `{}`: the anchor is put in at run time.
+            // In `docs/runbook.md#{}` the anchor is filled in at run time.
             let anchor = anchor.filter(|anchor| !anchor.is_empty());
             found.push(Mention { line: number + 1, path, anchor });
         }

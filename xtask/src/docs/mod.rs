@@ -1,10 +1,12 @@
-//! `cargo xtask docs`: holds the documents true. Links and anchors lead somewhere; commands print the output that is shown.
+//! `cargo xtask docs`: keeps the documents correct. Links and anchors must exist, and commands must print the output
+//! that the pages show.
 
 mod cast;
 mod examples;
 mod links;
 mod mentions;
 mod page;
+mod pages;
 
 use std::{
     env,
@@ -14,11 +16,11 @@ use std::{
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::{test, workspace};
+use crate::{program, workspace};
 
 pub(crate) use links::check as check_links;
 
-/// Check or write the output of commands that the documents show, and the moving picture of README.md
+/// Check or write the output of commands in the documents, and the animation in README.md
 ///
 /// The commands read recordings of pidns-user/tests/recordings, so no privilege is needed. The program is
 /// target/release/pidns-trace (`cargo xtask build`), or the one that PIDNS_TRACE_BIN names.
@@ -30,14 +32,14 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Fail if a command prints something else than a document shows, or a link leads nowhere
+    /// Fail if a command prints something else than a document shows, or if a link is broken
     Check,
-    /// Put the output of each command into the documents, and draw the moving picture
+    /// Write the output of each command into the documents, and draw the animation
     Write,
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let program = match env::var_os(test::PROGRAM_VAR) {
+    let program = match env::var_os(program::PROGRAM_VAR) {
         Some(program) => PathBuf::from(program),
         None => workspace::target_dir()?.join("release/pidns-trace"),
     };
@@ -51,7 +53,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     }
 }
 
-/// All that can be checked of the documents with a program that is built.
+/// Runs all checks of the documents. The examples need a built program.
 pub(crate) fn check(program: &Path) -> Result<()> {
     check_links(&root())?;
     let runner = examples::Runner::new(&root(), program)?;
@@ -59,7 +61,7 @@ pub(crate) fn check(program: &Path) -> Result<()> {
     cast::check(&root(), &runner)
 }
 
-/// The folder of the repository.
+/// The root directory of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("")
 }

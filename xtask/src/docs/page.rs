@@ -1,4 +1,4 @@
-//! A Markdown page, as far as links and examples need it: its anchors, links and fenced blocks.
+//! Reads the anchors, links and fenced blocks of a Markdown page.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,7 +7,7 @@ use std::{
 
 use pulldown_cmark::{BrokenLink, CodeBlockKind, Event, LinkType, Options, Parser, Tag, TagEnd};
 
-/// Where a link leads to, as the page has it.
+/// The target of a link as the page writes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) line: usize,
@@ -18,19 +18,19 @@ pub(super) struct Link {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) line: usize,
-    /// The text behind the opening fence.
+    /// The text after the opening fence.
     pub(super) info: String,
-    /// Where its text is in the page.
+    /// The position of the block's text in the page.
     pub(super) text: Range<usize>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// What `#…` can lead to.
+    /// The anchors that `#…` can name.
     pub(super) anchors: HashSet<String>,
     pub(super) links: Vec<Link>,
     pub(super) blocks: Vec<Block>,
-    /// `[text][name]` without a definition of the name: the line and the name.
+    /// References `[text][name]` to an undefined name: the line and the name.
     pub(super) undefined: Vec<(usize, String)>,
 }
 
@@ -40,7 +40,7 @@ impl Page {
         let mut page = Self::default();
         let mut undefined = Vec::new();
         let mut note_undefined = |link: BrokenLink<'_>| {
-            // `[text]` alone is nearly always no link.
+            // `[text]` alone is almost never meant as a link.
             if matches!(link.link_type, LinkType::Reference | LinkType::Collapsed) {
                 undefined.push((line(link.span.start), link.reference.to_string()));
             }
@@ -93,8 +93,8 @@ impl Page {
     }
 }
 
-/// The anchor that GitHub gives a heading: lower case, punctuation left out, a hyphen for each blank, and a number behind one
-/// that is on the page already.
+/// The anchor that GitHub gives a heading: lower case, without punctuation, a hyphen for each space. A repeated
+/// anchor gets a number.
 fn anchor(heading: &str, seen: &mut HashMap<String, usize>) -> String {
     let plain: String = heading
         .to_lowercase()
@@ -107,7 +107,7 @@ fn anchor(heading: &str, seen: &mut HashMap<String, usize>) -> String {
     if *count == 1 { plain } else { format!("{plain}-{}", *count - 1) }
 }
 
-/// The values of attributes, in double quotes, in a piece of HTML.
+/// The values of double-quoted attributes in a piece of HTML.
 fn attributes<'a>(html: &'a str, names: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     let is_tag = html.starts_with('<') && !html.starts_with("<!--");
     names.iter().filter(move |_| is_tag).flat_map(|name| {
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anchors_are_those_of_github() {
+    fn anchors_follow_githubs_rules() {
         let page = Page::read(
             "# What it needs, and kernels\n\n## `--from FILE`\n\n### Two  blanks_and-signs: é!\n\n## Again\n\n## Again\n\n\
              ## A [link](x.md) *inside*\n\nText <a id=\"by-hand\"></a>\n\n```\n# no heading\n```\n",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_have_their_text_and_place() {
+    fn blocks_are_read_with_their_text_and_position() {
         let markdown = "Text\n```console\n$ one\nout\n```\n\n```\n```\n";
         let page = Page::read(markdown);
         assert_eq!(page.blocks.len(), 2);

@@ -1,19 +1,32 @@
-//! The agent on each node.
+//! The manifests of the agent on each node.
 
 use serde_json::{Value, json};
 
-use super::choice::{Choice, EXPRESSION, Form};
+use super::{
+    choice::{Choice, EXPRESSION, Form, without_absent},
+    metadata::{NAME, labels, metadata},
+    web,
+};
 
-pub(super) const NAME: &str = "pidns-trace";
 const PORT: u16 = 10978;
 
-/// What the chart lets its user choose of the agent.
+/// The choices that the chart offers for the agent.
 pub(super) fn choices() -> Vec<Choice> {
     vec![
         Choice {
             path: "image",
             default: json!(concat!("pidns-trace:", env!("CARGO_PKG_VERSION"))),
             comment: "The image, as packaging/image/Dockerfile makes it: from a registry that your nodes reach.",
+        },
+        Choice {
+            path: "imagePullPolicy",
+            default: json!(""),
+            comment: "When a node pulls the image: Always, IfNotPresent or Never. If empty, Kubernetes decides by the tag.",
+        },
+        Choice {
+            path: "imagePullSecrets",
+            default: json!([]),
+            comment: "Secrets with passwords of the registry, as [{name: NAME}].",
         },
         Choice {
             path: "args",
@@ -26,7 +39,7 @@ pub(super) fn choices() -> Vec<Choice> {
                 "requests": {"cpu": "20m", "memory": "48Mi"},
                 "limits": {"memory": "256Mi"},
             }),
-            comment: "Measured (docs/agent.md): 22 to 24 MiB with 1,000 namespaces, 42 MiB with 10,000; below 1 % of a CPU in a storm of \
+            comment: "Measured (docs/agent.md): 22 to 25 MiB with 1,000 namespaces, 42 MiB with 10,000; below 1 % of a CPU in a storm of \
                       forks, 2 % with 20,000 processes. No limit of CPU: an agent that is kept waiting loses events.",
         },
         Choice {
@@ -38,6 +51,18 @@ pub(super) fn choices() -> Vec<Choice> {
             path: "nodeSelector",
             default: json!({"kubernetes.io/os": "linux"}),
             comment: "On nodes with these labels.",
+        },
+        Choice { path: "affinity", default: json!({}), comment: "On nodes that match these rules." },
+        Choice {
+            path: "priorityClassName",
+            default: json!(""),
+            comment: "Which pods a full node evicts first. `system-node-critical` keeps the agent the longest.",
+        },
+        Choice { path: "podAnnotations", default: json!({}), comment: "Annotations of each pod." },
+        Choice {
+            path: "seLinuxOptions",
+            default: json!({}),
+            comment: "On nodes with SELinux: `{type: spc_t}`, which allows access to /proc of other pods and to the runtimes' folders.",
         },
         Choice {
             path: "stateFolders",
@@ -51,18 +76,17 @@ pub(super) fn choices() -> Vec<Choice> {
                 .map(folder)
                 .to_vec(),
             ),
-            comment: "Where containerd and CRI-O keep the state that tells names of containers. They are mounted to be read.",
+            comment: "Where containerd and CRI-O keep the state that tells names of containers. They are mounted to be read. `path` is \
+                      where the program looks (docs/install.md lists all folders); `hostPath` is where the node has the \
+                      folder, if that is another place.",
         },
     ]
 }
 
-/// A folder of the node, as a volume. An unmount on the node reaches the pod, so that no container's file system is kept.
+/// A volume for a directory of the node. An unmount on the node reaches the pod, so that the pod keeps no container's
+/// file system mounted.
 fn folder(path: &str) -> Value {
     json!({"name": path.trim_start_matches('/').replace(['/', '.'], "-"), "path": path})
-}
-
-fn labels() -> Value {
-    json!({"app.kubernetes.io/name": NAME})
 }
 
 pub(super) fn namespace() -> Value {
@@ -71,19 +95,10 @@ pub(super) fn namespace() -> Value {
         "kind": "Namespace",
         "metadata": {
             "name": NAME,
-            // The host's PID namespace and its folders are what the pod security standards allow no other pod.
+            // Of the pod security standards, only `privileged` allows the host's PID namespace and its directories.
             "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
         },
     })
-}
-
-/// Metadata of what is in the namespace.
-pub(super) fn metadata(form: Form, name: &str) -> Value {
-    let namespace = match form {
-        Form::Plain => json!(NAME),
-        Form::Chart => json!(format!("{EXPRESSION}{{{{ .Release.Namespace }}}}")),
-    };
-    json!({"name": name, "namespace": namespace, "labels": labels()})
 }
 
 pub(super) fn service_account(form: Form) -> Value {
@@ -91,7 +106,7 @@ pub(super) fn service_account(form: Form) -> Value {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": metadata(form, NAME),
-        // The agent asks nothing of Kubernetes.
+        // The agent does not use the Kubernetes API.
         "automountServiceAccountToken": false,
     })
 }
@@ -101,15 +116,18 @@ pub(super) fn daemon_set(form: Form) -> Value {
     let chosen = |path: &str| {
         choices.iter().find(|choice| choice.path == path).map_or(Value::Null, |choice| form.of(choice))
     };
+    let if_set = |path: &str| {
+        choices.iter().find(|choice| choice.path == path).map_or(Value::Null, |choice| form.if_set(choice))
+    };
     let (mounts, volumes) = folders(form, &choices);
     let probe = |path: &str, more: Value| {
-        let mut probe = json!({"httpGet": {"path": path, "port": "metrics"}, "timeoutSeconds": 3});
+        let mut probe = json!({"httpGet": web::request(form, path), "timeoutSeconds": 3});
         if let (Value::Object(probe), Value::Object(more)) = (&mut probe, more) {
             probe.extend(more);
         }
         probe
     };
-    json!({
+    without_absent(json!({
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
         "metadata": metadata(form, NAME),
@@ -117,7 +135,7 @@ pub(super) fn daemon_set(form: Form) -> Value {
             "selector": {"matchLabels": labels()},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
             "template": {
-                "metadata": {"labels": labels()},
+                "metadata": {"labels": labels(), "annotations": if_set("podAnnotations")},
                 "spec": {
                     "hostPID": true,
                     "serviceAccountName": NAME,
@@ -126,14 +144,18 @@ pub(super) fn daemon_set(form: Form) -> Value {
                     "terminationGracePeriodSeconds": 10,
                     "nodeSelector": chosen("nodeSelector"),
                     "tolerations": chosen("tolerations"),
+                    "affinity": if_set("affinity"),
+                    "priorityClassName": if_set("priorityClassName"),
+                    "imagePullSecrets": if_set("imagePullSecrets"),
                     "containers": [{
                         "name": "agent",
                         "image": chosen("image"),
-                        "args": chosen("args"),
+                        "imagePullPolicy": if_set("imagePullPolicy"),
+                        "args": web::args(form, chosen("args")),
                         "ports": [{"name": "metrics", "containerPort": PORT, "protocol": "TCP"}],
                         "resources": chosen("resources"),
-                        "securityContext": security(),
-                        // Ready after the first snapshot.
+                        "securityContext": security(if_set("seLinuxOptions")),
+                        // The agent is ready after the first snapshot.
                         "startupProbe": probe("/readyz", json!({"periodSeconds": 2, "failureThreshold": 60})),
                         "readinessProbe": probe("/readyz", json!({"periodSeconds": 15})),
                         "livenessProbe": probe("/healthz", json!({"periodSeconds": 15, "failureThreshold": 4})),
@@ -143,12 +165,13 @@ pub(super) fn daemon_set(form: Form) -> Value {
                 },
             },
         },
-    })
+    }))
 }
 
-/// The four capabilities, and nothing beside them. The agent takes a filter of system calls itself, and a narrower one; the
-/// runtimes' own refuses bpf() in some versions, and AppArmor's default profile keeps it from /proc of other pods.
-fn security() -> Value {
+/// The agent gets only the four capabilities. It installs its own filter of system calls, which is narrower: some
+/// versions of the runtimes' filters refuse bpf(). AppArmor's default profile would block /proc of other pods.
+/// On nodes without SELinux there is no type to name, so its options are a choice.
+fn security(se_linux: Value) -> Value {
     json!({
         "privileged": false,
         "allowPrivilegeEscalation": false,
@@ -157,22 +180,29 @@ fn security() -> Value {
         "capabilities": {"drop": ["ALL"], "add": ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]},
         "seccompProfile": {"type": "Unconfined"},
         "appArmorProfile": {"type": "Unconfined"},
+        "seLinuxOptions": se_linux,
     })
 }
 
-/// The mounts and the volumes of the folders; in the chart, loops over them.
+/// The mounts and the volumes of the directories. In the chart they are loops.
 fn folders(form: Form, choices: &[Choice]) -> (Value, Value) {
     let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true, "mountPropagation": "HostToContainer"});
     let volume = |name: &str, path: &str| json!({"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}});
     if form == Form::Chart {
-        let each = |entry: Value| {
+        // The program knows only the usual places, so a folder is mounted there wherever the node has it.
+        let [web_mount, web_volume] = web::mount_and_volume();
+        let each = |entry: Value, path: &str, more: &str| {
             let entry = entry.to_string();
-            // `{"a":{}}` and the braces of an expression must not meet.
-            let entry =
-                entry.replace("\"NAME\"", "{{ toJson .name }}").replace("\"PATH\"", "{{ toJson .path }} ");
-            json!(format!("{EXPRESSION}[{{{{ range .Values.stateFolders }}}}{entry},{{{{ end }}}}]"))
+            // Keep the closing braces of `{"a":{}}` apart from those of an expression.
+            let entry = entry
+                .replace("\"NAME\"", "{{ toJson .name }}")
+                .replace("\"PATH\"", &format!("{{{{ toJson {path} }}}} "));
+            json!(format!("{EXPRESSION}[{{{{ range .Values.stateFolders }}}}{entry},{{{{ end }}}}{more}]"))
         };
-        return (each(mount("NAME", "PATH")), each(volume("NAME", "PATH")));
+        return (
+            each(mount("NAME", "PATH"), ".path", &web_mount),
+            each(volume("NAME", "PATH"), "(or .hostPath .path)", &web_volume),
+        );
     }
     let default = choices.iter().find(|choice| choice.path == "stateFolders").map(|choice| &choice.default);
     let of = |make: &dyn Fn(&str, &str) -> Value| -> Value {

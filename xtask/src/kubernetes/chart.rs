@@ -1,15 +1,15 @@
-//! The chart: Chart.yaml, values.yaml, and what its templates are wrapped in.
+//! Makes the chart: Chart.yaml, values.yaml, and the conditions around its templates.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{agent, choice::Choice, monitoring, yaml};
+use super::{agent, choice::Choice, metadata, monitoring, web, yaml};
 
 pub(super) fn chart() -> String {
     yaml::document(&json!({
         "apiVersion": "v2",
-        "name": agent::NAME,
+        "name": metadata::NAME,
         "description": "Metrics of PID namespaces: an agent on each node",
         "type": "application",
         "version": env!("CARGO_PKG_VERSION"),
@@ -18,11 +18,12 @@ pub(super) fn chart() -> String {
     }))
 }
 
-/// All choices with their defaults.
+/// values.yaml: all values with their defaults.
 pub(super) fn values() -> String {
     let mut out = String::new();
     let mut section = "";
-    for Choice { path, default, comment } in agent::choices().iter().chain(&monitoring::choices()) {
+    let all = [agent::choices(), web::choices(), monitoring::choices()].concat();
+    for Choice { path, default, comment } in &all {
         let (in_section, name) = path.split_once('.').unwrap_or(("", path));
         if in_section != section && !in_section.is_empty() {
             let _ = writeln!(out, "{in_section}:");
@@ -38,7 +39,7 @@ pub(super) fn values() -> String {
     out
 }
 
-/// The template, if the choice is made.
+/// Includes the template only if the value at `path` is true.
 pub(super) fn only_if(path: &str, template: &str) -> String {
     format!("{{{{ if .Values.{path} }}}}\n{template}{{{{ end }}}}\n")
 }

@@ -1,29 +1,33 @@
-//! What the user of the chart chooses.
+//! Choices that the chart offers its user.
 
 use serde_json::Value;
 
-/// Begins a string that a template has as it is, and not as a string. No manifest has this character.
+/// Marks a string that a template contains as an expression, without quotes. No manifest has this character.
 pub(super) const EXPRESSION: char = '\u{1}';
 
-/// What manifests are made for.
+/// Marks a string that stands for a field which the chart has only if the value at the path in the string is set.
+pub(super) const OPTIONAL: char = '\u{2}';
+
+/// The two kinds of manifests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// To apply as they are: each choice is its default.
+    /// For `kubectl apply`: each choice is its default.
     Plain,
-    /// As templates of the chart: each choice is an expression.
+    /// For the chart's templates: each choice is an expression.
     Chart,
 }
 
 /// One value of values.yaml.
+#[derive(Clone)]
 pub(super) struct Choice {
-    /// Its name there; `section.name` where it is in a section.
+    /// Its key in values.yaml, as `section.name` if it is in a section.
     pub(super) path: &'static str,
     pub(super) default: Value,
     pub(super) comment: &'static str,
 }
 
 impl Form {
-    /// The default, or the expression of it. All of YAML is written as JSON, which is YAML too.
+    /// The default, or an expression for it. The expression prints JSON, which is valid YAML.
     pub(super) fn of(self, choice: &Choice) -> Value {
         match self {
             Self::Plain => choice.default.clone(),
@@ -31,7 +35,16 @@ impl Form {
         }
     }
 
-    /// A text with no choice in it, in which a template must not find expressions.
+    /// Like [`Self::of`], for a field that is absent as long as its choice is empty.
+    pub(super) fn if_set(self, choice: &Choice) -> Value {
+        match self {
+            Self::Plain if is_empty(&choice.default) => Value::Null,
+            Self::Plain => choice.default.clone(),
+            Self::Chart => Value::from(format!("{OPTIONAL}{}", choice.path)),
+        }
+    }
+
+    /// A text without a choice, in which a template must not find expressions.
     pub(super) fn literal(self, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
@@ -40,8 +53,8 @@ impl Form {
     }
 }
 
-/// Each run of braces as what an expression prints, in quotes that YAML does not escape. The whole run: a brace that was left
-/// before an expression would become part of its own.
+/// Replaces each run of braces with an expression that prints it, in quotes that YAML does not escape. It replaces
+/// the whole run: a brace left before an expression would become part of the expression.
 fn escaped(text: &str) -> String {
     let is_brace = |c: char| c == '{' || c == '}';
     let mut out = String::new();
@@ -59,4 +72,25 @@ fn escaped(text: &str) -> String {
         rest = after;
     }
     out + rest
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => value.is_null(),
+    }
+}
+
+/// Removes fields without a value.
+pub(super) fn without_absent(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let present = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(present.map(|(key, value)| (key, without_absent(value))).collect())
+        }
+        Value::Array(values) => values.into_iter().map(without_absent).collect(),
+        other => other,
+    }
 }

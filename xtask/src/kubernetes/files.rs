@@ -1,32 +1,33 @@
-//! The files in packaging/kubernetes and packaging/chart: they are written, or compared with what this source makes.
+//! Writes the files in packaging/kubernetes and packaging/chart, or compares them with what this source makes.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{agent, chart, choice::Form, monitoring, yaml};
+use super::{agent, chart, choice::Form, monitoring, web, yaml};
 
 const COMMENT: &str =
     "# Made by `cargo xtask kubernetes write` from xtask/src/kubernetes: change it there.\n";
 
-/// A file below packaging/, by its path there.
+/// A file in packaging/, with its path from there.
 pub(super) struct Made {
     pub(super) path: String,
     pub(super) text: String,
 }
 
-/// The choice that a manifest of the chart hangs on, the manifest's name, and what is in it.
+/// A manifest: the choice that includes it in the chart (if it is optional), its name, and its contents.
 type Manifest = (Option<&'static str>, String, Value);
 
 fn manifests(form: Form) -> Result<Vec<Manifest>> {
     let mut all = Vec::new();
     if form == Form::Plain {
-        // Helm makes the namespace itself, or has it made.
+        // Helm creates the namespace itself, or its user does.
         all.push((None, "namespace".to_owned(), agent::namespace()));
     }
     all.push((None, "serviceaccount".to_owned(), agent::service_account(form)));
     all.push((None, "daemonset".to_owned(), agent::daemon_set(form)));
+    all.push((Some("networkPolicy.enabled"), "networkpolicy".to_owned(), web::network_policy(form)));
     let prometheus = Some("prometheus.enabled");
     all.push((prometheus, "podmonitor".to_owned(), monitoring::pod_monitor(form)));
     all.push((prometheus, "prometheusrule".to_owned(), monitoring::prometheus_rule(form)));
@@ -36,7 +37,7 @@ fn manifests(form: Form) -> Result<Vec<Manifest>> {
     Ok(all)
 }
 
-/// All files, as this source makes them.
+/// Makes all files from this source.
 pub(super) fn make() -> Result<Vec<Made>> {
     let mut files = Vec::new();
     for (_, name, manifest) in manifests(Form::Plain)? {
@@ -57,13 +58,13 @@ pub(super) fn make() -> Result<Vec<Made>> {
     Ok(files)
 }
 
-/// Writes those that are not as they should be.
+/// Writes the files that are not up to date.
 pub(super) fn write() -> Result<()> {
     for file in make()? {
         let path = packaging().join(&file.path);
         if read(&path)?.as_ref() != Some(&file.text) {
-            let folder = path.parent().context("a file is in a folder")?;
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            let folder = path.parent().context("the file has no directory")?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
             fs::write(&path, &file.text).with_context(|| format!("cannot write {}", path.display()))?;
             eprintln!("wrote packaging/{}", file.path);
         }
@@ -71,7 +72,7 @@ pub(super) fn write() -> Result<()> {
     Ok(())
 }
 
-/// Fails with each file that is not what this source makes.
+/// Fails with the files that are not up to date.
 pub(crate) fn check() -> Result<()> {
     let mut stale = Vec::new();
     for file in make()? {
@@ -81,14 +82,14 @@ pub(crate) fn check() -> Result<()> {
     }
     if !stale.is_empty() {
         bail!(
-            "not what xtask/src/kubernetes makes: {}. Run `cargo xtask kubernetes write`, and commit what it writes.",
+            "out of date with xtask/src/kubernetes: {}. Run `cargo xtask kubernetes write`, and commit the result.",
             stale.join(", ")
         );
     }
     Ok(())
 }
 
-/// packaging/ of this repository.
+/// The directory packaging/ of this repository.
 pub(super) fn packaging() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging")
 }

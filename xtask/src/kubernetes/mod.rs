@@ -1,16 +1,19 @@
-//! `cargo xtask kubernetes`: the manifests of packaging/kubernetes and the chart of packaging/chart, from one source.
+//! `cargo xtask kubernetes`: makes the manifests in packaging/kubernetes and the chart in packaging/chart from one
+//! source.
 //!
-//! A manifest is described once, as a value. Where the chart lets its user choose, the value has a choice (`choice.rs`): the plain
-//! manifest has its default there, the chart's template an expression.
+//! Each manifest is described once, as a value. Where the chart offers a choice (`choice.rs`), the plain manifest has
+//! the default, and the chart's template has an expression.
 
 mod agent;
 mod chart;
 mod choice;
 mod files;
+mod metadata;
 mod monitoring;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod web;
 mod yaml;
 
 use anyhow::Result;
@@ -29,9 +32,10 @@ pub(crate) struct Args {
 enum Action {
     /// Write packaging/kubernetes and packaging/chart from xtask/src/kubernetes
     Write,
-    /// Fail if a file there is not what xtask/src/kubernetes makes, or if Kubernetes' schemas do not allow a manifest
+    /// Fail if a file there is out of date with xtask/src/kubernetes, or if Kubernetes' schemas do not allow a
+    /// manifest
     ///
-    /// The schemas are those of kubernetes-validate, which is installed from PyPI into the target folder.
+    /// kubernetes-validate has the schemas. It is installed from PyPI into the target directory.
     Check,
 }
 

@@ -1,21 +1,21 @@
-//! What Prometheus' operator and Grafana's sidecar take.
+//! The objects for Prometheus' operator and Grafana's sidecar.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    agent,
-    choice::{Choice, EXPRESSION, Form},
+    choice::{Choice, EXPRESSION, Form, without_absent},
+    metadata,
 };
 use crate::dashboards;
 
-/// What the chart lets its user choose of these.
+/// The chart's values for these objects.
 pub(super) fn choices() -> Vec<Choice> {
     vec![
         Choice {
             path: "prometheus.enabled",
             default: json!(true),
-            comment: "PodMonitor and PrometheusRule, which take the resource types of Prometheus' operator.",
+            comment: "PodMonitor and PrometheusRule. They need the CRDs of the Prometheus Operator.",
         },
         Choice {
             path: "prometheus.interval",
@@ -23,9 +23,24 @@ pub(super) fn choices() -> Vec<Choice> {
             comment: "How often an agent is scraped.",
         },
         Choice {
+            path: "prometheus.scheme",
+            default: json!("http"),
+            comment: "https if web.yml has a certificate.",
+        },
+        Choice {
+            path: "prometheus.tlsConfig",
+            default: json!({}),
+            comment: "tlsConfig of the PodMonitor's endpoint: which authority signs the agents' certificate, and Prometheus' own.",
+        },
+        Choice {
+            path: "prometheus.basicAuth",
+            default: json!({}),
+            comment: "basicAuth of the PodMonitor's endpoint: {username: {name: SECRET, key: KEY}, password: {name: SECRET, key: KEY}}.",
+        },
+        Choice {
             path: "prometheus.labels",
             default: json!({}),
-            comment: "Labels that your Prometheus selects PodMonitors and PrometheusRules by.",
+            comment: "Labels by which your Prometheus selects PodMonitors and PrometheusRules.",
         },
         Choice {
             path: "dashboards.enabled",
@@ -44,38 +59,45 @@ fn chosen(form: Form, path: &str) -> Value {
     choices().iter().find(|choice| choice.path == path).map_or(Value::Null, |choice| form.of(choice))
 }
 
-/// Metadata with the labels that Prometheus selects by.
+fn if_set(form: Form, path: &str) -> Value {
+    choices().iter().find(|choice| choice.path == path).map_or(Value::Null, |choice| form.if_set(choice))
+}
+
+/// Metadata with the labels by which Prometheus selects objects.
 fn selected(form: Form, name: &str) -> Value {
-    let mut metadata = agent::metadata(form, name);
+    let mut metadata = metadata::metadata(form, name);
     if form == Form::Chart {
-        // One mapping of both.
+        // Merge the fixed label and the chosen labels into one mapping.
         metadata["labels"] = json!(format!(
             "{EXPRESSION}{{\"app.kubernetes.io/name\": \"{}\"{{{{ range $name, $value := .Values.prometheus.labels }}}}, \
              {{{{ toJson $name }}}}: {{{{ toJson $value }}}}{{{{ end }}}} }}",
-            agent::NAME
+            metadata::NAME
         ));
     }
     metadata
 }
 
 pub(super) fn pod_monitor(form: Form) -> Value {
-    json!({
+    without_absent(json!({
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": selected(form, agent::NAME),
+        "metadata": selected(form, metadata::NAME),
         "spec": {
-            "selector": {"matchLabels": {"app.kubernetes.io/name": agent::NAME}},
+            "selector": {"matchLabels": {"app.kubernetes.io/name": metadata::NAME}},
             // The alerts select the job pidns-trace, which is the value of this label.
             "jobLabel": "app.kubernetes.io/name",
             "podMetricsEndpoints": [{
                 "port": "metrics",
                 "interval": chosen(form, "prometheus.interval"),
-                // container, pod and namespace are those of the observed container (dashboards/README.md).
+                "scheme": chosen(form, "prometheus.scheme"),
+                "tlsConfig": if_set(form, "prometheus.tlsConfig"),
+                "basicAuth": if_set(form, "prometheus.basicAuth"),
+                // container, pod and namespace are labels of the observed container (dashboards/README.md).
                 "honorLabels": true,
                 "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance"}],
             }],
         },
-    })
+    }))
 }
 
 pub(super) fn prometheus_rule(form: Form) -> Value {
@@ -83,23 +105,24 @@ pub(super) fn prometheus_rule(form: Form) -> Value {
     json!({
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": selected(form, agent::NAME),
+        "metadata": selected(form, metadata::NAME),
         "spec": {"groups": groups},
     })
 }
 
-/// A ConfigMap for each dashboard: together they would be too large for what `kubectl apply` keeps of them.
+/// One ConfigMap for each dashboard. One for all would be too large for the annotation in which `kubectl apply` keeps a
+/// copy of it.
 pub(super) fn config_maps(form: Form) -> Result<Vec<(String, Value)>> {
     dashboards::board_texts()?
         .into_iter()
         .map(|(name, text)| {
-            let mut metadata = agent::metadata(form, &format!("{}-dashboard-{name}", agent::NAME));
+            let mut metadata = metadata::metadata(form, &format!("{}-dashboard-{name}", metadata::NAME));
             match form {
                 Form::Plain => metadata["labels"]["grafana_dashboard"] = json!("1"),
                 Form::Chart => {
                     metadata["labels"] = json!(format!(
                         "{EXPRESSION}{{\"app.kubernetes.io/name\": \"{}\", {{{{ toJson .Values.dashboards.label }}}}: \"1\"}}",
-                        agent::NAME
+                        metadata::NAME
                     ));
                 }
             }

@@ -1,24 +1,30 @@
-//! YAML as people read it.
+//! Writes YAML for people to read.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::choice::EXPRESSION;
+use super::choice::{EXPRESSION, OPTIONAL};
 
-/// The value as a document.
+/// Writes the value as a document.
 pub(super) fn document(value: &Value) -> String {
     let mut out = String::new();
     block(&mut out, value, 0);
     out
 }
 
-/// A mapping or a sequence with something in it, each entry on a line of its own.
+/// Writes a non-empty mapping or sequence, with each entry on its own line.
 fn block(out: &mut String, value: &Value, indent: usize) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                let _ = write!(out, "{:indent$}{}:", "", key_text(key));
+                let key = key_text(key);
+                if let Some(path) = value.as_str().and_then(|text| text.strip_prefix(OPTIONAL)) {
+                    let field = format!("{key}: {{{{ toJson .Values.{path} }}}}");
+                    let _ = writeln!(out, "{:indent$}{{{{ if .Values.{path} }}}}{field}{{{{ end }}}}", "");
+                    continue;
+                }
+                let _ = write!(out, "{:indent$}{key}:", "");
                 after_key(out, value, indent);
             }
         }
@@ -26,7 +32,7 @@ fn block(out: &mut String, value: &Value, indent: usize) {
             for value in values {
                 let _ = write!(out, "{:indent$}-", "");
                 if let (Value::Object(fields), false) = (value, is_empty(value)) {
-                    // The first field stands on the dash's line.
+                    // The first field is on the same line as the dash.
                     let mut text = String::new();
                     block(&mut text, &Value::Object(fields.clone()), indent + 2);
                     let _ = write!(out, " {}", text.trim_start());
@@ -49,7 +55,7 @@ fn after_key(out: &mut String, value: &Value, indent: usize) {
             block(out, value, indent + 2);
         }
         Value::String(text) if text.contains('\n') && !text.starts_with(EXPRESSION) => {
-            // `|-` takes no line break at the end, `|` one.
+            // `|-` strips the final line break, `|` keeps it.
             let _ = writeln!(out, " {}", if text.ends_with('\n') { "|" } else { "|-" });
             for line in text.trim_end_matches('\n').lines() {
                 let _ = writeln!(out, "{}", format!("{:width$}{line}", "", width = indent + 2).trim_end());
@@ -79,7 +85,7 @@ fn scalar(value: &Value) -> String {
     if let Some(expression) = text.strip_prefix(EXPRESSION) {
         return expression.to_owned();
     }
-    // Names and paths, which no reader takes for something else; all others as JSON has them.
+    // Names and paths need no quotes, because no reader takes them for another type. All others are written as JSON.
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
         && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]

@@ -1,8 +1,8 @@
-//! What a Rust file names: imports, paths and macros, read off its tokens. Items under `#[cfg(test)]` are left out.
+//! Reads the names in a Rust file from its tokens: imports, paths and macros. Items under `#[cfg(test)]` are skipped.
 
 use proc_macro2::{Delimiter, Ident, LexError, TokenStream, TokenTree};
 
-/// The segments of a path. One into the crate begins with `crate`; the last segment of a macro's ends with `!`.
+/// The segments of a path. A path into the crate begins with `crate`. The last segment of a macro ends with `!`.
 pub(super) type Path = Vec<String>;
 
 /// The names of one file.
@@ -10,23 +10,23 @@ pub(super) type Path = Vec<String>;
 pub(super) struct Names {
     pub(super) mentions: Vec<Mention>,
     pub(super) imports: Vec<Import>,
-    /// Modules that are written out inside the file.
+    /// Modules with their body inside the file.
     pub(super) inline_modules: Vec<Path>,
     /// Modules under `#[cfg(test)]`.
     pub(super) test_modules: Vec<Path>,
 }
 
-/// A path at a place of the file.
+/// A path at a position in the file.
 pub(super) struct Mention {
     pub(super) path: Path,
-    /// The module that it stands in.
+    /// The module that contains it.
     pub(super) module: Path,
     pub(super) line: usize,
-    /// Whether it is a `pub use`, which hands a name on.
+    /// Whether it is a `pub use`, which re-exports the name.
     pub(super) is_reexport: bool,
 }
 
-/// A name that a `use` makes.
+/// A name that a `use` defines.
 pub(super) struct Import {
     pub(super) module: Path,
     pub(super) name: String,
@@ -96,7 +96,7 @@ impl Names {
         });
     }
 
-    /// Adds what one tree of a `use` imports: `a::b`, `a::b as c`, `a::*` or `a::{…}`.
+    /// Adds the imports of one tree of a `use`: `a::b`, `a::b as c`, `a::*` or `a::{…}`.
     fn add_use(&mut self, tree: &[TokenTree], mut path: Path, module: &[String], is_reexport: bool) {
         let mut last = None;
         let mut rename = None;
@@ -120,7 +120,7 @@ impl Names {
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
         }
-        // The piece after the last comma is empty.
+        // Nothing follows the last comma.
         let Some(last) = last else { return };
         if path.len() > 1 {
             path.pop_if(|name| name == "self");
@@ -134,7 +134,7 @@ impl Names {
     }
 }
 
-/// The path that the tokens begin with, and how many of them it takes.
+/// The path at the start of the tokens, and the number of tokens that it takes.
 fn path_at(tokens: &[TokenTree]) -> (Path, usize) {
     let mut path = vec![tokens[0].to_string()];
     let mut length = 1;
@@ -154,7 +154,7 @@ fn path_at(tokens: &[TokenTree]) -> (Path, usize) {
     (path, length)
 }
 
-/// Whether what follows these tokens goes on with a path, as after `Vec::<u8>::`.
+/// Whether the next tokens continue a path, as after `Vec::<u8>::`.
 fn continues_path(before: &[TokenTree]) -> bool {
     matches!(before, [.., owner, a, b]
         if is_punct(Some(a), ':')
@@ -169,7 +169,7 @@ fn follows_visibility(before: &[TokenTree]) -> bool {
     }
 }
 
-/// Whether an attribute keeps its item for tests alone: `cfg(test)`, or `cfg(all(…, test))`.
+/// Whether an attribute restricts its item to tests: `cfg(test)`, or `cfg(all(…, test))`.
 fn is_test(attribute: TokenStream) -> bool {
     let tokens: Vec<TokenTree> = attribute.into_iter().collect();
     match &tokens[..] {
@@ -181,7 +181,7 @@ fn is_test(attribute: TokenStream) -> bool {
     }
 }
 
-/// The name of the module that an item declares, after its attributes and its visibility.
+/// The name of the module that an item declares, after attributes and visibility.
 fn declared_module(item: &[TokenTree]) -> Option<String> {
     let at = item[..length_of_item(item)]
         .iter()
@@ -189,7 +189,7 @@ fn declared_module(item: &[TokenTree]) -> Option<String> {
     Some(item.get(at + 1)?.to_string())
 }
 
-/// How many tokens an item takes: up to its `;`, or up to its body where it has one.
+/// The number of tokens of an item, up to its `;` or its body.
 fn length_of_item(item: &[TokenTree]) -> usize {
     let is_use = item.iter().find(|token| matches!(token, TokenTree::Ident(_)));
     let is_use = is_use.is_some_and(|word| word.to_string() == "use");
@@ -204,7 +204,7 @@ fn is_punct(token: Option<&TokenTree>, character: char) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == character)
 }
 
-/// The path without `self` and `super`.
+/// Resolves `self` and `super` in a path.
 fn absolute(path: &[String], module: &[String]) -> Path {
     match path.first().map(String::as_str) {
         Some("self") => [module, &path[1..]].concat(),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_modules_have_a_super_of_their_own() {
+    fn super_in_an_inline_module_is_the_outer_module() {
         assert_eq!(
             paths("mod inner { use super::X; use super::super::Y; }"),
             ["crate::model::world::X", "crate::model::Y"]
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_comments_and_strings_name_nothing() {
+    fn names_in_tests_comments_and_strings_are_skipped() {
         assert_eq!(
             paths(
                 "/// See crate::kernel.\n#[cfg(test)] use crate::{a::B, c};\n#[cfg(test)]\n#[expect(x)]\npub(crate) fn \
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_use_hands_on() {
+    fn a_public_use_is_a_reexport() {
         let names = names("use a::A; pub use b::B; pub(crate) use c::C;");
         assert_eq!(
             names.mentions.iter().map(|mention| mention.is_reexport).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
-//! What runs the guest's instructions: emulation, which works everywhere, or KVM.
+//! The accelerator of a guest: emulation, which works everywhere, or KVM.
 
-/// What is used.
+/// An accelerator of qemu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accel {
     Tcg,
@@ -22,7 +22,7 @@ impl Accel {
         }
     }
 
-    /// What the tests' time limits are multiplied with.
+    /// The factor for the tests' time limits.
     pub(super) fn patience(self) -> u32 {
         match self {
             Self::Tcg => 8,
@@ -30,7 +30,7 @@ impl Accel {
         }
     }
 
-    /// How many processes the tests' big storm makes.
+    /// The number of processes in the tests' big storm.
     pub(super) fn lives(self) -> u32 {
         match self {
             Self::Tcg => 2_000,

@@ -1,4 +1,4 @@
-//! Chooses between emulation and KVM: a trial boot shows whether KVM works here.
+//! Chooses between emulation and KVM. A trial boot shows whether KVM works on this machine.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,7 +17,7 @@ use super::{
     stream::Progress,
 };
 
-/// What the user asks for.
+/// The user's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Choice {
     /// KVM if a trial boot under it works, else emulation
@@ -28,20 +28,21 @@ pub(super) enum Choice {
     Kvm,
 }
 
-/// How long a trial may take: a kernel that boots under KVM does so in two seconds.
+/// The time limit of a trial boot. Under KVM a kernel boots in two seconds.
 const TRIAL: Duration = Duration::from_secs(20);
 
-/// How long the answer of a trial holds: the machine's hypervisor may be changed.
-const HOLDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a cached result is valid. It expires because the machine's hypervisor may change.
+const VALID_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What a trial showed.
+/// The result of a trial boot, as it is cached.
 #[derive(Serialize, Deserialize)]
-struct Answer {
+struct TrialResult {
     works: bool,
     tried: SystemTime,
 }
 
-/// Which to use. A trial is made once, with this kernel.
+/// Chooses the accelerator. `auto` uses the cached result of a trial boot if it is valid, else it boots this kernel.
+/// `kvm` ignores the cache.
 pub(super) fn choose(
     choice: Choice,
     qemu: &Qemu,
@@ -51,18 +52,18 @@ pub(super) fn choose(
 ) -> Result<Accel> {
     match choice {
         Choice::Tcg => Ok(Accel::Tcg),
-        Choice::Auto if !is_there() => Ok(Accel::Tcg),
-        Choice::Kvm if !is_there() => bail!("/dev/kvm is not there, or not for this user"),
+        Choice::Auto if !can_open_kvm() => Ok(Accel::Tcg),
+        Choice::Kvm if !can_open_kvm() => bail!("/dev/kvm does not exist, or this user may not open it"),
         Choice::Auto | Choice::Kvm => {
             let file = cache.join("kvm.json");
-            let answer = read(&file).filter(|_| choice == Choice::Auto);
-            let works = match answer {
-                Some(answer) => answer.works,
+            let cached = read(&file).filter(|_| choice == Choice::Auto);
+            let works = match cached {
+                Some(result) => result.works,
                 None => {
                     let works = boots(qemu, cache, vmlinuz, initramfs)?;
-                    let answer = Answer { works, tried: SystemTime::now() };
-                    // Without it the trial is made again, which costs some seconds and nothing else.
-                    let _kept = serde_json::to_vec(&answer).map(|answer| fs::write(&file, answer));
+                    let result = TrialResult { works, tried: SystemTime::now() };
+                    // If the file cannot be written, the next run repeats the trial, which takes some seconds.
+                    let _written = serde_json::to_vec(&result).map(|json| fs::write(&file, json));
                     works
                 }
             };
@@ -77,20 +78,21 @@ pub(super) fn choose(
     }
 }
 
-fn is_there() -> bool {
+fn can_open_kvm() -> bool {
     OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-fn read(file: &Path) -> Option<Answer> {
-    let answer: Answer = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    answer.tried.elapsed().is_ok_and(|age| age < HOLDS).then_some(answer)
+fn read(file: &Path) -> Option<TrialResult> {
+    let result: TrialResult = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    result.tried.elapsed().is_ok_and(|age| age < VALID_FOR).then_some(result)
 }
 
 fn trial_log(cache: &Path) -> PathBuf {
     cache.join("kvm-trial.log")
 }
 
-/// A machine may have /dev/kvm and no kernel that boots under it, nested as it is.
+/// Whether this kernel boots under KVM. It may not, even if /dev/kvm exists: for example if this machine is itself a
+/// virtual machine.
 fn boots(qemu: &Qemu, cache: &Path, vmlinuz: &Path, initramfs: &Path) -> Result<bool> {
     let guest = Guest {
         qemu,

@@ -1,5 +1,5 @@
-//! Debian's archive, through apt with lists of our own: the machine's lists stay as they are, and need not have the
-//! suite that is wanted. Where the archive is comes from the machine's configuration; apt itself reads that.
+//! Debian's archive, read through apt with separate lists. The machine's own lists do not change, and need not have
+//! the wanted suite. apt takes the address of the archive from the machine's configuration.
 
 use std::{
     fs,
@@ -11,15 +11,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::shell;
 
-/// Lists of packages in a folder of ours.
+/// Lists of packages in a separate directory.
 pub(super) struct Lists {
-    /// Of what, for people.
+    /// Where the lists come from, for messages.
     of: String,
     folder: PathBuf,
 }
 
 impl Lists {
-    /// Those of one suite of the archive, such as `sid`.
+    /// The lists of one suite of the archive, such as `sid`.
     pub(super) fn of_suite(name: &'static str, folder: PathBuf) -> Result<Self> {
         let lists = Self::new(name.to_owned(), folder)?;
         let site = site_of(name, &configured()?)?;
@@ -33,9 +33,10 @@ impl Lists {
         Ok(lists)
     }
 
-    /// Those that the machine takes its own packages by: made anew here, as only root may do that to the machine's.
+    /// The lists of the machine's package sources. They are downloaded separately, because only root may update the
+    /// machine's own.
     pub(super) fn of_machine(folder: PathBuf) -> Result<Self> {
-        let lists = Self::new("what this machine takes packages from".to_owned(), folder)?;
+        let lists = Self::new("this machine's package sources".to_owned(), folder)?;
         lists.configure("")?;
         Ok(lists)
     }
@@ -44,12 +45,12 @@ impl Lists {
         let folder = std::path::absolute(&folder).context("the folder of apt's lists")?;
         for part in ["lists/partial", "archives/partial"] {
             let part = folder.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
+            fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
         }
         Ok(Self { of, folder })
     }
 
-    /// Writes what differs from the machine's own configuration: whose proxies and keys are used too.
+    /// Writes the settings that differ from the machine's configuration. The machine's proxies and keys stay in use.
     fn configure(&self, sources: &str) -> Result<()> {
         let folder = self.folder.display();
         let text = format!(
@@ -67,24 +68,24 @@ impl Lists {
         write(&self.folder.join("apt.conf"), &text)
     }
 
-    /// Fetches them anew.
+    /// Downloads the lists.
     pub(super) fn update(&self) -> Result<()> {
         shell::run(self.apt("apt-get").args(["-q", "update"]))
             .with_context(|| format!("apt has no lists of {}", self.of))
     }
 
-    /// All packages of a suite, as its list has them.
+    /// The list of all packages of a suite.
     pub(super) fn packages(&self) -> Result<String> {
         let mut targets = self.apt("apt-get");
         targets.args(["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]);
         let files = shell::ask(&mut targets).context("`apt-get indextargets` fails")?;
         let file = files.lines().next().context("`apt-get indextargets` names no list of packages")?;
-        // apt may keep it compressed, in one of many ways.
+        // apt may compress the list in one of many formats.
         shell::ask(self.apt("/usr/lib/apt/apt-helper").args(["cat-file", file]))
             .with_context(|| format!("apt-helper cannot read {file}"))
     }
 
-    /// What would be installed with a package, itself included, as `package=version`; what would have to go for it stays.
+    /// The packages that an installation would add, as `package=version`. It removes no package.
     pub(super) fn missing_for(&self, package: &str) -> Result<Vec<String>> {
         let mut install = self.apt("apt-get");
         install.args(["install", "--simulate", "--no-install-recommends", package]);
@@ -94,7 +95,7 @@ impl Lists {
         Ok(plan.lines().filter_map(installed).collect())
     }
 
-    /// Downloads packages, each `package=version`, into a folder that is there.
+    /// Downloads packages, each `package=version`, into an existing directory.
     pub(super) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         shell::run(self.apt("apt-get").args(["-q", "download"]).args(packages).current_dir(into))
     }
@@ -106,8 +107,8 @@ impl Lists {
     }
 }
 
-/// What a line of a simulation installs: `Inst seabios (1.16.2-1 Debian:12.15/oldstable [all])`, with the version that is
-/// there now before the bracket, if one is.
+/// The package that a line of a simulation installs: `Inst seabios (1.16.2-1 Debian:12.15/oldstable [all])`. If an
+/// older version is installed, it is in square brackets before that.
 fn installed(line: &str) -> Option<String> {
     let (name, versions) = line.strip_prefix("Inst ")?.split_once(' ')?;
     let (_, new) = versions.split_once('(')?;
@@ -126,12 +127,12 @@ fn configured() -> Result<Vec<Archive>> {
     Ok(targets.lines().filter_map(Archive::parse).collect())
 }
 
-/// One configured source of packages.
+/// A configured source of packages.
 #[derive(Debug, PartialEq, Eq)]
 struct Archive {
     site: String,
     release: String,
-    /// As in its Release file; nothing before the first `apt-get update`.
+    /// The origin in its Release file. `None` before the first `apt-get update`.
     origin: Option<String>,
 }
 
@@ -141,7 +142,7 @@ impl Archive {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let (site, release) = (words.next()?.to_owned(), words.next()?.to_owned());
-        // apt leaves what it does not know as it was asked for.
+        // apt prints an unknown field as it was requested.
         let origin = words.next().filter(|origin| !origin.starts_with("$(")).map(str::to_owned);
         Some(Self { site, release, origin })
     }
@@ -162,14 +163,14 @@ fn is_debian_folder(folder: &str) -> bool {
     folder == "debian" || folder == "debian-security"
 }
 
-/// Where a suite is: security suites are beside the archive proper, under another name.
+/// The address of a suite. Security suites are in a directory next to the main archive, under another name.
 fn site_of(suite: &str, archives: &[Archive]) -> Result<String> {
     let security = suite.ends_with("-security");
     let mut debian = archives.iter().filter(|archive| archive.is_debian());
     if let Some(archive) = debian.clone().find(|archive| archive.is_security() == security) {
         return Ok(archive.site.clone());
     }
-    // A mirror of one mostly has the other.
+    // A mirror of one mostly has the other too.
     if let Some(archive) = debian.next() {
         let site = archive.site.trim_end_matches('/').trim_end_matches("-security");
         return Ok(format!("{site}{}/", if security { "-security" } else { "" }));
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn one_archive_stands_in_for_the_other() {
+    fn main_and_security_archive_replace_each_other() {
         let main = archives(&["http://main.example/debian bookworm Debian"]);
         assert_eq!(
             site_of("trixie-security", &main).expect("beside main"),
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn without_debian_a_place_to_search_is_printed() {
+    fn without_debian_the_error_names_the_configuration_files() {
         let others = archives(&["https://other.example/ubuntu noble Ubuntu", ""]);
         let error = site_of("sid", &others).expect_err("no Debian");
         assert!(error.to_string().contains("sources.list"), "{error}");

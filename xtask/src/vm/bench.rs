@@ -1,4 +1,4 @@
-//! `cargo xtask bench --vm`: the bench in guests, one after the other, so that none disturbs another.
+//! `cargo xtask bench --vm`: runs the bench in guests, one after the other, so that none disturbs another.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,17 +15,17 @@ use super::{
     stream::Listener,
     wanted::KernelName,
 };
-use crate::{build, setup, test, workspace};
+use crate::{build, program, setup, workspace};
 
-/// Given before the user's own, which override them: an emulated CPU takes ten times as long and longer.
+/// Come before the user's arguments, which override them. An emulated CPU takes at least ten times as long.
 const DEFAULTS: [&str; 4] = ["--lives=2000", "--calls=100000", "--rounds=2", "--workers=1"];
 
-/// Has the bench run on each kernel, and prints its reports.
+/// Runs the bench on each kernel, and prints its reports.
 pub(crate) fn main(kernels: &[KernelName], args: &[String], limit: Duration) -> Result<()> {
     super::check_arguments(args)?;
     let cache = workspace::target_dir()?.join("vm");
     let logs = cache.join("logs");
-    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     kernels::check_tools()?;
     let ready = setup::ready_for_guests()?;
     let qemu = Qemu::find_or_unpack(&cache)?;
@@ -70,7 +70,7 @@ fn measure(
         environment: vec![
             ("PIDNS_VM_JOB", "bench".to_owned()),
             ("PIDNS_BENCH_INSTRUCTIONS", u8::from(clock == Clock::Instructions).to_string()),
-            (test::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
+            (program::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
             ("PIDNS_VM_ARGS", words.join(" ")),
         ],
         console: logs.join(format!("bench-{}.log", kernel.name)),
@@ -92,7 +92,7 @@ fn measure(
     }
 }
 
-/// Passes on the output of the bench: its report to stdout, the rest to stderr.
+/// Passes on the output of the bench: the report to stdout, the rest to stderr.
 #[derive(Default)]
 struct Reporter {
     up: bool,

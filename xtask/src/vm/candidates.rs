@@ -1,4 +1,4 @@
-//! Which package of a suite has the kernel that is wanted: pure, from the suite's list of packages.
+//! Chooses the package with the wanted kernel from the list of a suite.
 
 use std::cmp::Reverse;
 
@@ -8,15 +8,15 @@ use super::wanted::KernelName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) package: String,
-    /// Debian's version, as `apt-get download PACKAGE=VERSION` takes it.
+    /// Debian's version, in the form that `apt-get download PACKAGE=VERSION` takes.
     pub(super) version: String,
 }
 
-/// From 6.19 on linux-image-* is an empty package that names the one with the kernel.
+/// Since 6.19, linux-image-* is an empty package that names the package with the kernel.
 const SMALLEST_KERNEL: u64 = 1 << 20;
 
-/// The packages with this kernel, the best one first: the newest version, the flavour for virtual machines (it boots
-/// faster and is smaller), the signed one. The others are there for when a mirror lacks the best one.
+/// The packages with this kernel, the best first: newest version, then the flavour for virtual machines (smaller, and
+/// boots faster), then the signed one. The others are fallbacks, because a mirror may lack the best one.
 pub(super) fn candidates(packages: &str, kernel: &KernelName) -> Vec<Candidate> {
     let mut found: Vec<_> = packages
         .split("\n\n")
@@ -33,9 +33,9 @@ pub(super) fn candidates(packages: &str, kernel: &KernelName) -> Vec<Candidate> 
     found.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// The facts in a package's name.
+/// The facts in the name of a package.
 struct Image<'a> {
-    /// As in `6.12.117+deb13`.
+    /// A version such as `6.12.117+deb13`.
     abi: &'a str,
     cloud: bool,
     unsigned: bool,
@@ -57,13 +57,13 @@ impl<'a> Image<'a> {
     }
 
     fn is(&self, kernel: &KernelName) -> bool {
-        // At the first two numbers: a name without a third one is that of a package without a kernel.
+        // Require a third number: a name without one belongs to a package without a kernel.
         let version = self.abi.match_indices('.').nth(1).map(|(end, _)| &self.abi[..end]);
         version.is_some_and(|version| kernel.as_str() == KernelName::NEWEST || version == kernel.as_str())
     }
 }
 
-/// The numbers in a version, to order versions by.
+/// The numbers in a version, for sorting.
 fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kernels_and_packages_without_a_kernel_are_left_out() {
+    fn other_kernels_and_packages_without_a_kernel_are_skipped() {
         let packages = list(&[
             ("linux-image-6.1-cloud-amd64", "6.1.192-1", 27 << 20),
             ("linux-image-6.12.117+deb13-cloud-amd64", "6.12.117-1", 35 << 20),

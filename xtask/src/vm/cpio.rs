@@ -1,6 +1,7 @@
-//! An initramfs: a cpio archive in the format `newc` (Documentation/driver-api/early-userspace/buffer-format.rst).
+//! Writes an initramfs: a cpio archive in the format `newc`
+//! (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-/// An archive that grows by one entry at a time. Folders come before what is in them.
+/// An archive that grows by one entry at a time. A directory must come before its contents.
 #[derive(Default)]
 pub(super) struct Archive {
     bytes: Vec<u8>,
@@ -16,7 +17,7 @@ impl Archive {
         self.entry(path, FOLDER | 0o755, &[]);
     }
 
-    /// A file that all users may read and run.
+    /// Adds a file that all users may read and execute.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, FILE | 0o755, content);
     }
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_equals_that_of_cpio() {
+    fn an_archive_equals_the_output_of_cpio() {
         let mut archive = Archive::default();
         archive.folder("/bin");
         archive.file("/bin/x", b"hello");
@@ -65,7 +66,7 @@ mod tests {
                     00000000 00000000 00000006 00000000 bin/x\0";
         let trailer = "070701 00000000 00000000 00000000 00000000 00000001 00000000 00000000 00000000 00000000 \
                        00000000 00000000 0000000b 00000000 TRAILER!!!\0";
-        // A header of 110 bytes and the name are brought to a multiple of four, and so is the content.
+        // The header of 110 bytes and the name are padded to a multiple of four, and so is the content.
         let expected = [
             &(folder.replace(' ', "") + "\0\0"),
             &file.replace(' ', ""),

@@ -1,4 +1,4 @@
-//! What is inside a compressed x86 kernel: the ELF file, and its BTF.
+//! Extracts the ELF file and its BTF from a compressed x86 kernel.
 
 use std::{
     fs::{self, File},
@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _};
 
-/// The kernel's BTF as /sys/kernel/btf/vmlinux shows it.
+/// The kernel's BTF, as in /sys/kernel/btf/vmlinux.
 pub(super) fn btf(vmlinuz: &Path) -> Result<Vec<u8>> {
     let image = fs::read(vmlinuz).with_context(|| format!("cannot read {}", vmlinuz.display()))?;
     let payload = Payload::of(&image)?;
-    // The tools read a file: a pipe would want a thread to fill it.
+    // Write a file for the decompressor: a pipe would need another thread to fill it.
     let compressed = vmlinuz.with_file_name("payload");
     fs::write(&compressed, payload.bytes)
         .with_context(|| format!("cannot write {}", compressed.display()))?;
@@ -22,7 +22,7 @@ pub(super) fn btf(vmlinuz: &Path) -> Result<Vec<u8>> {
     section(&vmlinux?)
 }
 
-/// The compressed kernel and the program that decompresses it.
+/// The compressed kernel, and the program that decompresses it.
 #[derive(Debug, PartialEq, Eq)]
 struct Payload<'a> {
     tool: &'static str,
@@ -30,14 +30,14 @@ struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// As the x86 boot protocol has it since 2.08 (Documentation/arch/x86/boot.rst).
+    /// Finds it with the x86 boot protocol, version 2.08 or newer (Documentation/arch/x86/boot.rst).
     fn of(image: &'a [u8]) -> Result<Self> {
         let word = |at: usize| -> Option<usize> {
             let bytes = image.get(at..at + 4)?.try_into().ok()?;
             usize::try_from(u32::from_le_bytes(bytes)).ok()
         };
         if image.get(0x202..0x206) != Some(b"HdrS") {
-            bail!("not an x86 kernel: there is no HdrS at 0x202");
+            bail!("not an x86 kernel: no HdrS at 0x202");
         }
         let sectors = match image[0x1f1] {
             0 => 4,
@@ -47,14 +47,14 @@ impl<'a> Payload<'a> {
         let payload = place().and_then(|(start, length)| image.get(start..start.checked_add(length)?));
         let payload = payload.context("the kernel is shorter than its header states")?;
         let tool = tool_for(payload)?;
-        // The build appends the size to all but gzip's format, which has it already.
+        // The build appends the size, except for gzip, whose format contains it.
         let bytes = if tool == "gzip" { payload } else { &payload[..payload.len().saturating_sub(4)] };
         Ok(Self { tool, bytes })
     }
 }
 
 fn tool_for(payload: &[u8]) -> Result<&'static str> {
-    // lz4's legacy format is what the kernel takes.
+    // The kernel uses lz4's legacy format.
     let known: [(&[u8], _); 4] = [
         (b"\x02\x21\x4c\x18", "lz4"),
         (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -82,16 +82,16 @@ fn decompress(tool: &str, file: &Path) -> Result<Vec<u8>> {
 }
 
 fn section(vmlinux: &[u8]) -> Result<Vec<u8>> {
-    let file = object::File::parse(vmlinux).context("what the kernel decompresses to is no ELF file")?;
+    let file = object::File::parse(vmlinux).context("the decompressed kernel is not an ELF file")?;
     let section = file.section_by_name(".BTF").context("the kernel has no section .BTF")?;
-    Ok(section.data().context("the kernel's section .BTF cannot be read")?.to_owned())
+    Ok(section.data().context("cannot read the kernel's section .BTF")?.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A kernel with one sector of set-up code, and this payload 16 bytes into the rest.
+    /// A kernel with one sector of set-up code, and this payload 16 bytes after it.
     fn image(payload: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 1024 + 16];
         image[0x1f1] = 1;
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_is_found_without_the_size_behind_it() {
+    fn the_payload_is_found_without_the_appended_size() {
         let image = image(b"\x28\xb5\x2f\xfdzstd\x01\x02\x03\x04");
         let payload = Payload::of(&image).expect("a payload");
         assert_eq!(payload, Payload { tool: "zstd", bytes: b"\x28\xb5\x2f\xfdzstd" });
     }
 
     #[test]
-    fn a_file_that_is_no_kernel_is_refused() {
+    fn a_file_that_is_not_a_kernel_is_refused() {
         for wrong in [&b""[..], &[0; 4096], &image(b"\x02\x21\x4c\x18...")[..1040], &image(b"????")] {
             assert!(Payload::of(wrong).is_err());
         }

@@ -1,6 +1,7 @@
 #!/bin/busybox sh
-# The guest's PID 1. Two serial ports lead out: the console, and /dev/ttyS1 for what xtask reads: marks (lines that
-# begin with @), and all that tests and bench print. PIDNS_VM_JOB is what to do, if anything. The kernel hands PIDNS_… of its command line over as environment.
+# The guest's PID 1. Two serial ports lead out: the console, and /dev/ttyS1. xtask reads the latter: marks (lines that
+# begin with @), and the output of tests and bench. PIDNS_VM_JOB names the job, if there is one. The kernel passes
+# PIDNS_… from its command line as environment variables.
 /bin/busybox --install -s /bin
 # The real programs come before busybox's.
 export PATH=/usr/bin:/bin HOME=/ TMPDIR=/tmp RUST_BACKTRACE=0
@@ -15,9 +16,9 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
-# Both kinds of cgroups, as a test sets a limit of the older kind.
-# The agent serves on it.
+# The agent serves on the loopback interface.
 ip link set lo up
+# Mount both cgroup versions, because a test sets a limit of v1.
 mount -t tmpfs cgroup /sys/fs/cgroup
 mkdir /sys/fs/cgroup/pids /sys/fs/cgroup/unified
 mount -t cgroup -o pids pids /sys/fs/cgroup/pids
@@ -33,7 +34,7 @@ tests)
     if [ "$PIDNS_TEST_HOOKS" != auto ]; then
         set -- --hooks "$PIDNS_TEST_HOOKS" "$@"
     fi
-    # Its first line names the hooks.
+    # The first line of the stream names the hooks.
     pidns-trace "$@" >/tmp/stream
     echo "@start $(head -n 1 /tmp/stream)"
     # shellcheck disable=SC2086 # words of a command line
@@ -41,7 +42,7 @@ tests)
     echo "@exit $?"
     ;;
 bench)
-    # Apart from its output meanwhile.
+    # Keep the report separate from the output during the run.
     # shellcheck disable=SC2086 # words of a command line
     bench --bench $PIDNS_VM_ARGS >/tmp/report
     code=$?

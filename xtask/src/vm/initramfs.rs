@@ -1,4 +1,4 @@
-//! The guest's file system: what it is booted for, what that runs, and an init.
+//! Builds the guest's file system: the program to run, the programs that it needs, and an init.
 
 use std::{
     collections::BTreeSet,
@@ -14,13 +14,14 @@ use crate::shell;
 
 const INIT: &str = include_str!("init.sh");
 
-/// What tests and bench run, from the machine: busybox's namesakes lack options that the tests use.
+/// Programs that tests and bench run. They come from the machine, because busybox's versions lack options that the
+/// tests use.
 const PROGRAMS: &[&str] = &["sh", "sleep", "unshare", "nsenter", "lsns"];
 
-/// What becomes a folder before init runs, for it to mount over.
+/// Directories that must exist before init mounts over them.
 const FOLDERS: &[&str] = &["bin", "usr", "usr/bin", "proc", "sys", "dev", "tmp", "run"];
 
-/// Writes the initramfs with these programs, each by its name in the guest.
+/// Writes an initramfs with these programs. Each has its name in the guest.
 pub(super) fn write(to: &Path, programs: &[(&str, &Path)]) -> Result<()> {
     let find = |name: &str| shell::find(name).with_context(|| format!("{name} is not on PATH"));
     let mut files: Vec<_> =
@@ -35,7 +36,7 @@ pub(super) fn write(to: &Path, programs: &[(&str, &Path)]) -> Result<()> {
     files.extend(libraries.into_iter().map(|library| (library.clone(), PathBuf::from(library))));
     let busybox = find("busybox")?;
     if !libraries_of(&busybox)?.is_empty() {
-        bail!("{} is not the static one: install busybox-static", busybox.display());
+        bail!("{} is not static: install busybox-static", busybox.display());
     }
     files.push(("/bin/busybox".to_owned(), busybox));
 
@@ -51,7 +52,7 @@ pub(super) fn write(to: &Path, programs: &[(&str, &Path)]) -> Result<()> {
     fs::write(to, archive.finish()).with_context(|| format!("cannot write {}", to.display()))
 }
 
-/// The folders of these files and those of the guest, outer ones first.
+/// All directories of the files and of the guest, outer ones first.
 fn folders<'a>(files: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let mut all: BTreeSet<String> = FOLDERS.iter().map(|folder| (*folder).to_owned()).collect();
     for file in files {
@@ -61,7 +62,7 @@ fn folders<'a>(files: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     all
 }
 
-/// The libraries that the program is loaded with, its loader among them. None for a static one.
+/// The libraries of the program, and its loader. Empty for a static program.
 fn libraries_of(program: &Path) -> Result<Vec<String>> {
     let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("cannot start ldd")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -78,7 +79,7 @@ fn libraries_of(program: &Path) -> Result<Vec<String>> {
 fn parse_ldd(text: &str) -> Result<Vec<String>> {
     let mut libraries = Vec::new();
     for line in text.lines() {
-        // `NAME => PATH (ADDRESS)`, or for the loader `PATH (ADDRESS)`; the vDSO has no path.
+        // A line is `NAME => PATH (ADDRESS)`, or `PATH (ADDRESS)` for the loader. The vDSO has no path.
         let place = line.split_once("=>").map_or(line, |(_, place)| place).trim();
         if place == "not found" {
             bail!("{} is not installed", line.trim());
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_and_the_loader_are_read_off_ldd() {
+    fn libraries_and_loader_are_read_from_ldd() {
         let text = "\tlinux-vdso.so.1 (0x00007f02ea09e000)\n\
                     \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f02e981e000)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f02ea0a0000)\n";

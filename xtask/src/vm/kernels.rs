@@ -1,4 +1,4 @@
-//! The kernels to test on: fetched once, and kept under target/vm/kernels.
+//! Downloads the kernels to test on, and keeps them in target/vm/kernels.
 
 use std::{
     fs,
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 use super::{archive::Lists, candidates, candidates::Candidate, image, wanted::KernelName};
 use crate::shell;
 
-/// How long a kernel is taken for the newest of its kind.
+/// How long a downloaded kernel counts as the newest of its kind.
 const FRESH: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A kernel that is there.
+/// A downloaded kernel.
 pub(crate) struct Kernel {
     pub(crate) name: KernelName,
-    /// The compressed kernel, as a boot loader takes it.
+    /// The compressed kernel, as a boot loader reads it.
     pub(crate) vmlinuz: PathBuf,
-    /// Debian's package and its version.
+    /// The name and the version of Debian's package.
     pub(crate) package: String,
     pub(crate) version: String,
 }
 
 impl Kernel {
-    /// Writes the kernel's BTF beside it, and prints where.
+    /// Writes the kernel's BTF next to the kernel. Returns the path.
     pub(crate) fn btf(&self) -> Result<PathBuf> {
         let file = self.vmlinuz.with_file_name("btf");
         let btf = image::btf(&self.vmlinuz)
@@ -37,25 +37,25 @@ impl Kernel {
     }
 }
 
-/// What is remembered of a kernel.
+/// The stored facts about a kernel.
 #[derive(Serialize, Deserialize)]
 struct Note {
     package: String,
     version: String,
     suite: String,
-    /// When it was last seen to be the newest of its kind.
+    /// When a check last showed that it is the newest of its kind.
     checked: SystemTime,
 }
 
 impl Note {
     fn is_fresh(&self) -> bool {
-        // One from the future was made by a clock that was wrong.
+        // A time in the future comes from a wrong clock.
         self.checked.elapsed().is_ok_and(|age| age < FRESH)
     }
 }
 
-/// The kernel, from the cache while that is young and `refresh` is not asked for. Where the archive cannot be
-/// reached an old one will do.
+/// The kernel from the cache if it is fresh, and unless `refresh` is set. An old one is used if the archive cannot be
+/// reached.
 pub(crate) fn fetch(cache: &Path, name: &KernelName, refresh: bool) -> Result<Kernel> {
     let folder = cache.join("kernels").join(name.as_str());
     let cached = read(&folder);
@@ -66,12 +66,12 @@ pub(crate) fn fetch(cache: &Path, name: &KernelName, refresh: bool) -> Result<Ke
         (Ok(note), _) => Ok(kernel(&folder, name, &note)),
         (Err(error), Some(note)) if !refresh => {
             eprintln!(
-                "kernel {name}: {} is kept, as there is no newer one to be had: {error:#}",
+                "kernel {name}: keeping {}, because a newer one could not be downloaded: {error:#}",
                 note.version
             );
             Ok(kernel(&folder, name, &note))
         }
-        (Err(error), _) => Err(error.context(format!("kernel {name} cannot be had"))),
+        (Err(error), _) => Err(error.context(format!("cannot download kernel {name}"))),
     }
 }
 
@@ -84,13 +84,13 @@ fn kernel(folder: &Path, name: &KernelName, note: &Note) -> Kernel {
     }
 }
 
-/// A note that cannot be read is as good as none.
+/// Reads the note. An unreadable note counts as missing.
 fn read(folder: &Path) -> Option<Note> {
     let note = serde_json::from_slice(&fs::read(folder.join("note.json")).ok()?).ok()?;
     folder.join("vmlinuz").exists().then_some(note)
 }
 
-/// Where Debian has the kernel: the suite that keeps a version alive, or those with the newer ones.
+/// The suites that have the kernel: the one that maintains this version, or those with newer kernels.
 fn suites(name: &KernelName) -> &'static [&'static str] {
     match name.as_str() {
         "5.10" => &["bullseye-security"],
@@ -106,7 +106,8 @@ fn renew(cache: &Path, folder: &Path, name: &KernelName, cached: Option<&Note>) 
     for suite_name in suites(name) {
         let suite = Lists::of_suite(suite_name, cache.join("apt").join(suite_name))?;
         suite.update()?;
-        // Each is a download of some ten megabytes, and a mirror that lacks three will lack the rest.
+        // Try at most three: each is a download of about ten megabytes, and a mirror without three of them lacks the
+        // rest too.
         for candidate in candidates::candidates(&suite.packages()?, name).into_iter().take(3) {
             let note = Note {
                 package: candidate.package.clone(),
@@ -122,33 +123,33 @@ fn renew(cache: &Path, folder: &Path, name: &KernelName, cached: Option<&Note>) 
                 tried.push(candidate.package);
                 continue;
             }
-            let text = serde_json::to_string_pretty(&note).context("a note of integers and strings")?;
+            let text = serde_json::to_string_pretty(&note).context("cannot encode the note of a kernel")?;
             fs::write(folder.join("note.json"), text).context("cannot write the note of a kernel")?;
             return Ok(note);
         }
     }
     if tried.is_empty() {
-        bail!("no package with a kernel {name} is in {}", suites(name).join(" and "));
+        bail!("{} has no package with a kernel {name}", suites(name).join(" and "));
     }
-    bail!("none of these packages could be fetched: {}", tried.join(", "))
+    bail!("could not download any of these packages: {}", tried.join(", "))
 }
 
-/// Downloads the package and takes the kernel out of it.
+/// Downloads the package and extracts the kernel.
 fn take(suite: &Lists, candidate: &Candidate, folder: &Path) -> Result<()> {
     let work = folder.join("package");
-    // What an earlier try left is of no use.
+    // Remove the rest of an earlier attempt.
     let _nothing_there = fs::remove_dir_all(&work);
-    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
     suite.download(&[format!("{}={}", candidate.package, candidate.version)], &work)?;
     let mut files = fs::read_dir(&work).with_context(|| format!("cannot list {}", work.display()))?;
     let package = files.next().with_context(|| format!("{} was not downloaded", candidate.package))?;
-    unpack(&package.context("cannot list what was downloaded")?.path(), &work)?;
+    unpack(&package.context("cannot list the downloaded package")?.path(), &work)?;
     let vmlinuz = find(&work)?.with_context(|| format!("{} has no vmlinuz", candidate.package))?;
     fs::rename(&vmlinuz, folder.join("vmlinuz")).context("cannot keep the kernel")?;
     fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
 }
 
-/// The kernel alone: some packages hold a hundred megabytes of modules too.
+/// Extracts only the kernel, because some packages also hold a hundred megabytes of modules.
 fn unpack(package: &Path, into: &Path) -> Result<()> {
     let mut dpkg = Command::new("dpkg-deb");
     dpkg.arg("--fsys-tarfile").arg(package).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -156,17 +157,17 @@ fn unpack(package: &Path, into: &Path) -> Result<()> {
     let tar = Command::new("tar")
         .args(["--extract", "--no-same-owner", "--wildcards", "--no-anchored", "vmlinuz*"])
         .current_dir(into)
-        .stdin(files.stdout.take().context("dpkg-deb has a stdout")?)
+        .stdin(files.stdout.take().context("dpkg-deb has no stdout")?)
         .status()
         .context("cannot start tar")?;
-    let dpkg = files.wait().context("dpkg-deb cannot be waited for")?;
+    let dpkg = files.wait().context("cannot wait for dpkg-deb")?;
     if !tar.success() || !dpkg.success() {
-        bail!("{} cannot be unpacked: dpkg-deb {dpkg}, tar {tar}", package.display());
+        bail!("cannot unpack {}: dpkg-deb {dpkg}, tar {tar}", package.display());
     }
     Ok(())
 }
 
-/// The kernel is in /boot, or from 7.2 on beside its modules.
+/// Finds the kernel in /boot, or since 7.2 next to its modules.
 fn find(folder: &Path) -> Result<Option<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
@@ -184,7 +185,7 @@ fn find(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Whether every program that fetching takes is there; the machine may have no apt.
+/// Fails if a program that downloading needs is missing. The machine may have no apt.
 pub(crate) fn check_tools() -> Result<()> {
     for program in ["apt-get", "dpkg-deb", "tar"] {
         if shell::find(program).is_none() {
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_fresh_for_some_days() {
+    fn a_kernel_is_fresh_for_a_week() {
         let now = SystemTime::now();
         assert!(note(now).is_fresh());
         assert!(!note(now - FRESH).is_fresh());

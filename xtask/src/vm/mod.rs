@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: the kernel tests on other kernels, each in a guest. Its machinery also runs `bench --vm`.
+//! `cargo xtask vm`: runs the kernel tests on other kernels in virtual machines. `bench --vm` uses the same code.
 
 mod accel;
 mod accel_probe;
@@ -37,46 +37,46 @@ use self::{
     stream::Progress,
     wanted::{Hooks, Wanted},
 };
-use crate::{build, setup, setup::Ready, shell, test, workspace};
+use crate::{build, program, setup, setup::Ready, shell, workspace};
 
-/// Run the kernel tests on Debian's kernels, each in a guest of qemu, set-up included.
+/// Run the kernel tests on Debian's kernels, each in a qemu guest, set-up included.
 ///
 /// Prints a table: kernel, hooks and their form, tests passed, skipped and failed, seconds to boot and to test. A
-/// test may be skipped for what a kernel cannot have, and for nothing else. A kernel that cannot be had, that dies or
-/// that hangs counts as failed, and the others go on.
+/// test may only be skipped for a feature that the kernel lacks. A kernel that cannot be downloaded, crashes or hangs
+/// counts as failed; the others still run.
 ///
-/// Kernels come through apt from the archive that this machine takes its packages from, into target/vm/kernels; one
-/// that is there is used for a week without asking, and for longer where the archive cannot be reached. Where qemu is not
-/// on PATH its package is unpacked beside them: nothing is installed. Consoles and what the tests print go to
+/// Kernels are downloaded with apt from this machine's archive into target/vm/kernels. A downloaded kernel is reused
+/// for a week without a check, or longer if the archive is unreachable. If qemu is not on PATH, its package is
+/// unpacked next to the kernels; nothing is installed. Consoles and the output of the tests are logged in
 /// target/vm/logs.
 #[derive(clap::Args)]
 #[command(after_help = "\
 A KERNEL is `newest` (of Debian's sid) or two numbers of a version that Debian has: 5.10, 6.1, 6.12, or one
-of the backports. KERNEL:HOOKS has it tested with another set of hooks than the tracer takes by itself.
+of the backports. KERNEL:HOOKS tests with this set of hooks instead of the tracer's own choice.
 
 Examples:
   cargo xtask vm                                     5.10 6.1 6.12 newest
-  cargo xtask vm 5.10 6.1 6.1:tracepoint newest      both sets of hooks on 6.1, as CI has it
+  cargo xtask vm 5.10 6.1 6.1:tracepoint newest      both sets of hooks on 6.1, as in CI
   cargo xtask vm 6.12 -- killed_init                 only the tests with this in their names
-  cargo xtask vm --fetch-only                        no guest: each kernel, and its BTF in a file")]
+  cargo xtask vm --fetch-only                        no guest: download, and print each kernel and BTF file")]
 pub(crate) struct Args {
     /// Kernels to test on
     #[arg(value_name = "KERNEL[:HOOKS]")]
     kernels: Vec<Wanted>,
 
-    /// The hooks to test with, where KERNEL does not select them
+    /// The hooks to test with, unless KERNEL selects them
     #[arg(long, value_enum, default_value = "auto")]
     hooks: Hooks,
 
-    /// How guests run
+    /// Accelerator for guests
     #[arg(long, value_enum, default_value = "auto")]
     accel: accel_probe::Choice,
 
-    /// Guests at a time, each with one CPU [default: one a CPU of this machine]
+    /// Number of guests to run in parallel, each with one CPU [default: number of CPUs]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
 
-    /// Minutes after which a guest is taken to hang
+    /// Minutes before a guest counts as hung
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     timeout: u64,
 
@@ -84,7 +84,7 @@ pub(crate) struct Args {
     #[arg(long)]
     refresh: bool,
 
-    /// Only fetch the kernels, and print where they and their BTF are
+    /// Only download the kernels, and print their paths and those of their BTF
     #[arg(long)]
     fetch_only: bool,
 
@@ -93,7 +93,7 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
-/// How long a guest may take to boot: a hundredth of it is usual under KVM, a tenth when emulated.
+/// The time limit for booting. A guest needs about a hundredth of it under KVM, and a tenth when emulated.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) fn main(args: Args) -> Result<()> {
@@ -104,7 +104,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     });
     let cache = workspace::target_dir()?.join("vm");
     let logs = cache.join("logs");
-    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
 
     kernels::check_tools()?;
     let ready = setup::ready_for_guests()?;
@@ -113,12 +113,12 @@ pub(crate) fn main(args: Args) -> Result<()> {
     }
     let qemu = Qemu::find_or_unpack(&cache)?;
     let built = build::build_with(ready)?;
-    // As `cargo xtask test` builds them.
+    // The tests are built as `cargo xtask test` builds them.
     let tests = build_target(&built.ready, "test", &["--workspace", "--test", "kernel"], "kernel")?;
     let initramfs = cache.join("initramfs.cpio");
     initramfs::write(&initramfs, &[("pidns-trace", &built.binary), ("kernel-tests", &tests)])?;
 
-    let (kernels, mut missing) = fetch(&cache, &wanted, args.refresh);
+    let (kernels, mut failed) = fetch(&cache, &wanted, args.refresh);
     let mut outcomes = Vec::new();
     if let Some((_, first)) = kernels.first() {
         let accel = accel_probe::choose(args.accel, &qemu, &cache, &first.vmlinuz, &initramfs)?;
@@ -126,9 +126,9 @@ pub(crate) fn main(args: Args) -> Result<()> {
         outcomes = plan.run(&kernels);
     }
     print!("{}", report::report(&outcomes));
-    missing.extend(outcomes.iter().filter(|outcome| !outcome.is_good()).map(|outcome| outcome.label.clone()));
-    if !missing.is_empty() {
-        bail!("not every test passed on every kernel: {}", missing.join(", "));
+    failed.extend(outcomes.iter().filter(|outcome| !outcome.is_good()).map(|outcome| outcome.label.clone()));
+    if !failed.is_empty() {
+        bail!("not every test passed on every kernel: {}", failed.join(", "));
     }
     Ok(())
 }
@@ -140,18 +140,18 @@ fn fetch_only(cache: &Path, wanted: &[Wanted], refresh: bool) -> Result<()> {
         println!("{} {} {} {}", kernel.name, kernel.version, kernel.vmlinuz.display(), btf.display());
     }
     if !missing.is_empty() {
-        bail!("not every kernel could be had: {}", missing.join(", "));
+        bail!("could not download: {}", missing.join(", "));
     }
     Ok(())
 }
 
-/// The kernels that are there, and the names of those that cannot be had, which was printed by then.
+/// Downloads the kernels. Returns them, and the names of those that failed, whose errors are already printed.
 fn fetch<'a>(cache: &Path, wanted: &'a [Wanted], refresh: bool) -> (Vec<(&'a Wanted, Kernel)>, Vec<String>) {
     let (mut kernels, mut missing) = (Vec::<(&Wanted, Kernel)>::new(), Vec::new());
     for wanted in wanted {
-        // One that is tested twice is downloaded once.
-        let again = kernels.iter().any(|(_, kernel)| kernel.name == wanted.kernel);
-        match kernels::fetch(cache, &wanted.kernel, refresh && !again) {
+        // A kernel that is tested twice is downloaded once.
+        let fetched_before = kernels.iter().any(|(_, kernel)| kernel.name == wanted.kernel);
+        match kernels::fetch(cache, &wanted.kernel, refresh && !fetched_before) {
             Ok(kernel) => kernels.push((wanted, kernel)),
             Err(error) => {
                 eprintln!("{error:#}");
@@ -162,7 +162,7 @@ fn fetch<'a>(cache: &Path, wanted: &'a [Wanted], refresh: bool) -> (Vec<(&'a Wan
     (kernels, missing)
 }
 
-/// Arguments travel by the kernel's command line.
+/// Arguments are passed on the guest kernel's command line, which takes no quotes or spaces.
 fn check_arguments(args: &[String]) -> Result<()> {
     match args.iter().find(|arg| arg.contains(['"', ' '])) {
         Some(odd) => {
@@ -172,7 +172,7 @@ fn check_arguments(args: &[String]) -> Result<()> {
     }
 }
 
-/// Builds what a subcommand of cargo would run, and returns where it is.
+/// Builds the target that a cargo subcommand would run. Returns the path of its executable.
 fn build_target(ready: &Ready, subcommand: &str, args: &[&str], target: &str) -> Result<PathBuf> {
     let mut cargo = ready.cargo(subcommand);
     cargo.args(args).arg("--no-run");
@@ -187,10 +187,10 @@ fn build_target(ready: &Ready, subcommand: &str, args: &[&str], target: &str) ->
         let executable = message.get("executable")?.as_str()?.to_owned();
         (message["target"]["name"] == target).then_some(executable)
     });
-    Ok(PathBuf::from(executable.with_context(|| format!("cargo names no executable of {target}"))?))
+    Ok(PathBuf::from(executable.with_context(|| format!("cargo does not name an executable of {target}"))?))
 }
 
-/// How the guests are run.
+/// The settings for running guests.
 struct Plan<'a> {
     args: &'a Args,
     qemu: &'a Qemu,
@@ -200,7 +200,7 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Runs them all, some at a time; the outcomes are in the order of the kernels.
+    /// Runs all kernels, some in parallel. The outcomes are in the order of the kernels.
     fn run(&self, kernels: &[(&Wanted, Kernel)]) -> Vec<Outcome> {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.args.jobs.unwrap_or(cpus).clamp(1, kernels.len());
@@ -211,15 +211,15 @@ impl Plan<'_> {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     loop {
-                        let taken = next.lock().expect("no thread panics while it is held").next();
+                        let taken = next.lock().expect("no thread panics while it holds the lock").next();
                         let Some((place, (wanted, kernel))) = taken else { return };
                         let outcome = self.run_one(wanted, kernel);
-                        done.lock().expect("no thread panics while it is held").push((place, outcome));
+                        done.lock().expect("no thread panics while it holds the lock").push((place, outcome));
                     }
                 });
             }
         });
-        let mut done = done.into_inner().expect("no thread panics while it is held");
+        let mut done = done.into_inner().expect("no thread panics while it holds the lock");
         done.sort_by_key(|(place, _)| *place);
         done.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -240,7 +240,7 @@ impl Plan<'_> {
             environment: vec![
                 ("PIDNS_VM_JOB", "tests".to_owned()),
                 ("PIDNS_TEST_HOOKS", hooks.name().to_owned()),
-                (test::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
+                (program::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
                 ("PIDNS_TEST_PATIENCE", self.accel.patience().to_string()),
                 ("PIDNS_TEST_LIVES", self.accel.lives().to_string()),
                 ("PIDNS_TEST_CHURN", (self.accel.lives() / 10).to_string()),
@@ -252,8 +252,8 @@ impl Plan<'_> {
         };
         let begin = Instant::now();
         let mut progress = Progress::default();
-        // A guest that cannot be run is this kernel's outcome: the others have theirs.
-        let ran = guest.run(&mut progress).unwrap_or_else(|error| Ran::not_at_all(&error));
+        // A guest that fails to start counts only against its own kernel.
+        let ran = guest.run(&mut progress).unwrap_or_else(|error| Ran::failed_to_start(&error));
         let outcome = Outcome {
             label,
             version: kernel.version.clone(),
@@ -264,10 +264,10 @@ impl Plan<'_> {
             note: ran.note,
             console: guest::tail(&guest.console),
         };
-        eprint!("{}", outcome.complaint());
-        let word = if outcome.is_good() { "good" } else { "FAILED" };
+        eprint!("{}", outcome.failure_details());
+        let verdict = if outcome.is_good() { "good" } else { "FAILED" };
         eprintln!(
-            "{}: {word} after {:.0} s; its console is in {}",
+            "{}: {verdict} after {:.0} s; its console is in {}",
             outcome.label,
             begin.elapsed().as_secs_f64(),
             guest.console.display()

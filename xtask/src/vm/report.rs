@@ -1,4 +1,4 @@
-//! What the runs have shown: the table, and below it what does not fit in.
+//! Prints the results of the runs: a table, and notes below it.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -6,43 +6,43 @@ use super::{skips, stream::Progress, wanted::Hooks};
 
 /// One kernel's run.
 pub(super) struct Outcome {
-    /// As the user asked for it, and what it was.
+    /// Its name for messages: the kernel, and the hooks if they were chosen.
     pub(super) label: String,
     pub(super) version: String,
     pub(super) hooks: Hooks,
     pub(super) progress: Progress,
     pub(super) boot: Option<Duration>,
     pub(super) tests: Option<Duration>,
-    /// What kept the guest from its end, if anything did.
+    /// The reason why the guest did not end normally.
     pub(super) note: Option<String>,
     /// The end of its console.
     pub(super) console: String,
 }
 
 impl Outcome {
-    /// What went wrong beside failed tests, in sentences.
-    pub(super) fn troubles(&self) -> Vec<String> {
+    /// All faults except failed tests, in sentences.
+    pub(super) fn problems(&self) -> Vec<String> {
         let progress = &self.progress;
-        let mut troubles: Vec<String> = self.note.clone().into_iter().chain(progress.trouble()).collect();
+        let mut problems: Vec<String> = self.note.clone().into_iter().chain(progress.problem()).collect();
         if !progress.hooks.is_empty() && !self.hooks.covers(progress.hooks.values()) {
-            troubles.push(format!(
-                "the hooks are not those that were asked for ({}): {:?}",
+            problems.push(format!(
+                "the hooks are not the requested ones ({}): {:?}",
                 self.hooks.name(),
                 progress.hooks
             ));
         }
         let release = progress.release.as_deref().unwrap_or_default();
         let forbidden = progress.skipped.iter().filter(|skip| !skips::is_allowed(skip, release, self.hooks));
-        troubles
+        problems
             .extend(forbidden.map(|skip| format!("{} must not be skipped here: {}", skip.name, skip.reason)));
-        troubles
+        problems
     }
 
     pub(super) fn is_good(&self) -> bool {
-        self.progress.failed.is_empty() && self.troubles().is_empty()
+        self.progress.failed.is_empty() && self.problems().is_empty()
     }
 
-    /// How many hooks there are of each form.
+    /// Counts the hooks by form.
     fn forms(&self) -> String {
         let mut forms = BTreeMap::<&str, usize>::new();
         for form in self.progress.hooks.values() {
@@ -52,17 +52,17 @@ impl Outcome {
         if forms.is_empty() { "none".to_owned() } else { forms.join(", ") }
     }
 
-    /// Why it is not good, at length; nothing if it is.
-    pub(super) fn complaint(&self) -> String {
+    /// Describes every failure at length. Empty if the outcome is good.
+    pub(super) fn failure_details(&self) -> String {
         let mut text = String::new();
         for failure in &self.progress.failed {
             let _ = writeln!(text, "{}: FAILED {}\n{}", self.label, failure.name, indent(&failure.output));
         }
-        let troubles = self.troubles();
-        for trouble in &troubles {
-            let _ = writeln!(text, "{}: {trouble}", self.label);
+        let problems = self.problems();
+        for problem in &problems {
+            let _ = writeln!(text, "{}: {problem}", self.label);
         }
-        if !troubles.is_empty() && !self.console.is_empty() {
+        if !problems.is_empty() && !self.console.is_empty() {
             let _ = writeln!(text, "{}: the end of its console:\n{}", self.label, indent(&self.console));
         }
         text
@@ -73,7 +73,7 @@ fn indent(text: &str) -> String {
     text.trim_end().lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The table, the reasons of skips, of second tries and of hooks that are off, and a last line with the sums.
+/// The table, the reasons for skips, second tries and hooks that are off, and a last line with the sums.
 pub(super) fn report(outcomes: &[Outcome]) -> String {
     let header =
         ["kernel", "version", "hooks", "passed", "skipped", "failed", "boot", "tests"].map(str::to_owned);
@@ -92,9 +92,9 @@ pub(super) fn report(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// A kernel whose tests did not come to a good end counts as a failure of its own.
+/// The number of failures. A run that did not end well counts as one more.
 fn failures(outcome: &Outcome) -> usize {
-    outcome.progress.failed.len() + usize::from(!outcome.troubles().is_empty())
+    outcome.progress.failed.len() + usize::from(!outcome.problems().is_empty())
 }
 
 fn row(outcome: &Outcome) -> [String; 8] {
@@ -118,7 +118,7 @@ fn table(rows: &[[String; 8]]) -> String {
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            // Numbers stand under each other.
+            // Numbers are aligned to the right.
             if column < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  "));
@@ -173,7 +173,7 @@ again a::works: hooks were left out
     #[test]
     fn the_table_lists_run_and_skipped_tests() {
         let good = outcome("6.1", RUN);
-        assert!(good.is_good(), "{}", good.complaint());
+        assert!(good.is_good(), "{}", good.failure_details());
         let text = report(&[good, outcome("newest", "")]);
         let expected = "\
 kernel  version    hooks            passed  skipped  failed   boot  tests
@@ -188,24 +188,36 @@ skipped a::limit: this kernel's BTF has no field pid_max in pid_namespace (6.1)
     }
 
     #[test]
-    fn a_skip_that_should_not_be_fails_the_kernel() {
+    fn a_forbidden_skip_fails_the_kernel() {
         let newer = outcome("newest", &RUN.replace("6.1.0-56", "7.2.13+deb14"));
         assert!(!newer.is_good());
-        assert!(newer.complaint().contains("a::limit must not be skipped"), "{}", newer.complaint());
+        assert!(
+            newer.failure_details().contains("a::limit must not be skipped"),
+            "{}",
+            newer.failure_details()
+        );
     }
 
     #[test]
-    fn hooks_other_than_those_asked_for_fail_the_kernel() {
+    fn other_hooks_than_requested_fail_the_kernel() {
         let mut forced = outcome("6.1:function", RUN);
         forced.hooks = Hooks::Function;
-        assert!(!forced.is_good() && forced.complaint().contains("(function)"), "{}", forced.complaint());
+        assert!(
+            !forced.is_good() && forced.failure_details().contains("(function)"),
+            "{}",
+            forced.failure_details()
+        );
         forced.hooks = Hooks::Tracepoint;
-        assert!(forced.is_good(), "{}", forced.complaint());
+        assert!(forced.is_good(), "{}", forced.failure_details());
     }
 
     #[test]
-    fn a_kernel_that_died_shows_its_console() {
+    fn a_crashed_kernel_shows_its_console() {
         let dead = outcome("6.1", "@boot 6.1.0");
-        assert!(!dead.is_good() && dead.complaint().contains("Kernel panic"), "{}", dead.complaint());
+        assert!(
+            !dead.is_good() && dead.failure_details().contains("Kernel panic"),
+            "{}",
+            dead.failure_details()
+        );
     }
 }

@@ -1,30 +1,32 @@
-//! The tests that a kernel may skip: for what it cannot have, and no other reason.
+//! The tests that a kernel may skip, because it lacks a feature.
 
 use super::{stream::Skip, wanted::Hooks};
 use crate::version::Version;
 
-/// Something that came with a version of Linux.
+/// A feature that came with a version of Linux.
 struct Fact {
-    /// The text in the reason of a skip where it is missing.
+    /// The part of a skip's reason that names the missing feature.
     text: &'static str,
     since: Version,
 }
 
-/// Each with the release that brought it. That this decides by version what the program finds out by asking is the
-/// point: a question that is asked wrongly skips a test that should run.
+/// Each feature with the release that brought it. The program detects features by asking the kernel. This list
+/// decides by version on purpose: if the program asks wrongly, a test that should run is skipped, and the list shows
+/// it.
 const FACTS: &[Fact] = &[
-    // A limit of its own for each PID namespace.
+    // Each PID namespace has its own limit.
     Fact { text: "no field pid_max in pid_namespace", since: Version::new(6, 14, 0) },
     Fact { text: "no Landlock", since: Version::new(5, 13, 0) },
 ];
 
-/// The text of the reason where tracepoints alone were asked for, so that there is nothing to see.
+/// The reason of a skip if only tracepoints were requested, which do not see the event.
 const WITHOUT_FUNCTIONS: &str = "no function hooks (off: --hooks tracepoint)";
 
-/// The texts of reasons about what Debian's kernels have as modules, or in the other version of cgroups: a guest has the kernel alone.
+/// Parts of reasons about features that Debian's kernels have as modules, or only with the other cgroup version. A
+/// guest has only the kernel, without modules.
 const NOT_IN_GUESTS: [&str; 2] = ["no FUSE (/dev/fuse", "this machine has no cgroup v1 freezer"];
 
-/// Whether a kernel of this release may skip this test, with these hooks.
+/// Whether a kernel of this release may skip this test with these hooks.
 pub(super) fn is_allowed(skip: &Skip, release: &str, hooks: Hooks) -> bool {
     if hooks == Hooks::Tracepoint && skip.reason == WITHOUT_FUNCTIONS {
         return true;
@@ -57,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn function_hooks_may_be_missing_only_where_not_requested() {
+    fn function_hooks_may_be_missing_only_if_not_requested() {
         let left_out = skip(WITHOUT_FUNCTIONS);
         assert!(is_allowed(&left_out, "6.1.0-56-cloud-amd64", Hooks::Tracepoint));
         assert!(!is_allowed(&left_out, "6.1.0-56-cloud-amd64", Hooks::Auto));

@@ -1,4 +1,5 @@
-//! What comes out of a guest: marks of its init, the test runner's JSON lines, and between them what tests print.
+//! Reads the output of a guest: marks of its init, the test runner's JSON lines, and the output of the tests in
+//! between.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ pub(super) trait Listener {
     fn line(&mut self, line: &str);
     /// Whether the guest has booted.
     fn is_up(&self) -> bool;
-    /// Whether what it was booted for has come to its end.
+    /// Whether the job of the guest has ended.
     fn is_over(&self) -> bool;
 }
 
@@ -17,7 +18,7 @@ pub(super) trait Listener {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) name: String,
-    /// What it printed, and the runner's result.
+    /// The output of the test, and the runner's result.
     pub(super) output: String,
 }
 
@@ -28,31 +29,31 @@ pub(super) struct Skip {
     pub(super) reason: String,
 }
 
-/// What was learnt so far, line by line.
+/// The results so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The kernel's release, once the guest is up.
+    /// The kernel's release, once the guest has booted.
     pub(super) release: Option<String>,
-    /// The tracer's hooks and the form of each.
+    /// The tracer's hooks, and the form of each.
     pub(super) hooks: BTreeMap<String, String>,
-    /// How many tests there are.
+    /// The number of tests.
     planned: Option<usize>,
     pub(super) passed: usize,
     pub(super) failed: Vec<Failure>,
     pub(super) skipped: Vec<Skip>,
-    /// What was tried once more, and why, as the tests printed it.
+    /// Each retry and its reason, as the tests printed it.
     pub(super) again: Vec<String>,
     /// The test that runs now.
     running: Option<String>,
-    /// What was printed since the last test ended.
+    /// The output since the last test ended.
     output: String,
-    /// Reasons that were given before the tests began.
+    /// Reasons that tests printed before the runner reported them as ignored.
     reasons: BTreeMap<String, String>,
     /// The exit code of the tests.
     exit: Option<i32>,
 }
 
-/// The runner's lines. Unused fields are left out.
+/// The runner's lines, without unused fields.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line {
@@ -75,7 +76,7 @@ struct Start {
     hooks: BTreeMap<String, String>,
 }
 
-/// How much of what a test prints is kept, in bytes.
+/// The largest part of a test's output that is kept, in bytes.
 const OUTPUT_KEPT: usize = 64 << 10;
 
 impl Listener for Progress {
@@ -114,7 +115,7 @@ impl Listener for Progress {
 }
 
 impl Progress {
-    /// A test may have left its last line unfinished.
+    /// Parses a line of the runner. A test may have left unfinished output before it.
     fn runners_line(&mut self, line: &str) -> Option<Line> {
         let begin = line.find(r#"{ "type": ""#)?;
         let runners = serde_json::from_str(&line[begin..]).ok()?;
@@ -162,15 +163,15 @@ impl Progress {
         how(self, printed);
     }
 
-    /// What went wrong beside failed tests.
-    pub(super) fn trouble(&self) -> Option<String> {
+    /// The first fault that is not a failed test.
+    pub(super) fn problem(&self) -> Option<String> {
         let counted = self.passed + self.failed.len() + self.skipped.len();
         if self.release.is_none() {
             return Some("it did not boot".to_owned());
         }
         if self.exit.is_none() {
             let when = self.running.as_ref().map_or_else(
-                || "before its tests had ended".to_owned(),
+                || "before its tests ended".to_owned(),
                 |test| format!("during the test {test}"),
             );
             return Some(format!("it ended {when}: {}", self.output.trim()));
@@ -179,13 +180,13 @@ impl Progress {
             return Some(format!("no test ran: {}", self.output.trim()));
         }
         if self.planned != Some(counted) {
-            return Some(format!("{counted} of {} tests have reported", self.planned.unwrap_or(0)));
+            return Some(format!("only {counted} of {} tests reported a result", self.planned.unwrap_or(0)));
         }
         if self.exit != Some(0) && self.failed.is_empty() {
             return Some(format!("the tests ended with {}: {}", self.exit.unwrap_or(-1), self.output.trim()));
         }
         if self.hooks.is_empty() {
-            return Some("pidns-trace named no hooks: it did not start".to_owned());
+            return Some("pidns-trace reported no hooks: it did not start".to_owned());
         }
         None
     }
@@ -219,7 +220,7 @@ an unfinished line{ "type": "test", "name": "cli::three", "event": "failed", "st
 "#;
 
     #[test]
-    fn each_test_is_counted_with_its_reason_or_its_output() {
+    fn tests_are_counted_with_their_reason_or_output() {
         let progress = progress(&GOOD.replace('\n', "\r\n"));
         assert_eq!(progress.release.as_deref(), Some("6.1.0-56-cloud-amd64"));
         assert_eq!(progress.hooks["sched_process_fork"], "tp_btf");
@@ -231,16 +232,16 @@ an unfinished line{ "type": "test", "name": "cli::three", "event": "failed", "st
         for part in ["panicked at", "expected \"a\"", "an unfinished line", "Error: \"no"] {
             assert!(failure.output.contains(part), "{}", failure.output);
         }
-        assert_eq!(progress.trouble(), None);
+        assert_eq!(progress.problem(), None);
         assert!(progress.is_over());
     }
 
     #[test]
-    fn a_guest_that_stops_short_names_the_test_it_was_in() {
+    fn a_guest_that_dies_names_the_running_test() {
         let cut = GOOD.find("an unfinished").expect("in the text");
-        let trouble = progress(&GOOD[..cut]).trouble().expect("the end is missing");
-        assert!(trouble.contains("cli::three") && trouble.contains("expected \"a\""), "{trouble}");
-        assert_eq!(progress("").trouble().as_deref(), Some("it did not boot"));
+        let problem = progress(&GOOD[..cut]).problem().expect("the end is missing");
+        assert!(problem.contains("cli::three") && problem.contains("expected \"a\""), "{problem}");
+        assert_eq!(progress("").problem().as_deref(), Some("it did not boot"));
     }
 
     #[test]
@@ -250,21 +251,21 @@ an unfinished line{ "type": "test", "name": "cli::three", "event": "failed", "st
             .filter(|line| !line.contains("creation::one"))
             .map(|line| format!("{line}\n"))
             .collect();
-        let trouble = progress(&without_a_test).trouble().expect("one is missing");
-        assert!(trouble.contains("2 of 3"), "{trouble}");
-        let trouble = progress("@boot 6.1\nkernel-tests: not found\n@exit 127\n").trouble();
-        assert!(trouble.as_ref().is_some_and(|trouble| trouble.contains("not found")), "{trouble:?}");
+        let problem = progress(&without_a_test).problem().expect("one is missing");
+        assert!(problem.contains("2 of 3"), "{problem}");
+        let problem = progress("@boot 6.1\nkernel-tests: not found\n@exit 127\n").problem();
+        assert!(problem.as_ref().is_some_and(|problem| problem.contains("not found")), "{problem:?}");
     }
 
     #[test]
-    fn a_tracer_that_names_no_hooks_is_trouble() {
+    fn a_tracer_without_hooks_is_a_fault() {
         let silent = GOOD.replace("@start {", "@start").replace("failed", "ok").replace("101", "0");
-        let trouble = progress(&silent).trouble().expect("no hooks");
-        assert!(trouble.contains("did not start"), "{trouble}");
+        let problem = progress(&silent).problem().expect("no hooks");
+        assert!(problem.contains("did not start"), "{problem}");
     }
 
     #[test]
-    fn a_test_that_prints_without_end_keeps_its_end() {
+    fn only_the_end_of_long_output_is_kept() {
         let mut progress = progress("@boot 6.1");
         (0..20_000).for_each(|line| progress.line(&format!("ä line {line}")));
         assert!(progress.output.len() <= OUTPUT_KEPT && progress.output.ends_with("line 19999\n"));

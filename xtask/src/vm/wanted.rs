@@ -1,13 +1,13 @@
-//! What the user asks for: kernels, each with the set of hooks that it is to be tested with.
+//! The kernels that the user wants to test, each with its set of hooks.
 
 use std::{fmt, str::FromStr};
 
 use clap::ValueEnum;
 
-/// The hooks that the tracer is to use.
+/// The hooks that the tracer uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Hooks {
-    /// What the tracer takes by itself
+    /// The tracer's own choice
     #[default]
     Auto,
     /// Programs on functions (fentry, fexit)
@@ -25,7 +25,7 @@ impl Hooks {
         }
     }
 
-    /// Whether hooks of these forms are of this set.
+    /// Whether this set includes hooks of these forms.
     pub(super) fn covers(self, mut forms: impl Iterator<Item: AsRef<str>>) -> bool {
         let is_function = |form: &str| form.starts_with("fentry") || form.starts_with("fexit");
         match self {
@@ -36,7 +36,7 @@ impl Hooks {
     }
 }
 
-/// A kernel's name: `newest`, or its version's first two numbers.
+/// The name of a kernel: `newest`, or the first two numbers of its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KernelName(String);
 
@@ -64,7 +64,7 @@ impl FromStr for KernelName {
         if text == Self::NEWEST || is_version {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("{text:?} is no kernel: give two numbers of its version, as in 6.1, or newest"))
+            Err(format!("{text:?} is not a kernel: give two numbers of its version, as in 6.1, or newest"))
         }
     }
 }
@@ -73,7 +73,7 @@ impl FromStr for KernelName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) kernel: KernelName,
-    /// Nothing where the user gave none.
+    /// `None` if the user gave no hooks.
     pub(super) hooks: Option<Hooks>,
 }
 
@@ -89,7 +89,7 @@ impl FromStr for Wanted {
     }
 }
 
-/// What is run when nothing is asked for: Debian's kernels, from the oldest that is still cared for to the newest.
+/// The default kernels: Debian's, from the oldest maintained one to the newest.
 pub(super) fn default_set() -> Vec<Wanted> {
     ["5.10", "6.1", "6.12", KernelName::NEWEST]
         .map(|name| Wanted { kernel: KernelName(name.to_owned()), hooks: None })

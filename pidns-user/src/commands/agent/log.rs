@@ -17,7 +17,7 @@ use crate::{
     source::observer::Notice,
 };
 
-/// Logs from now on.
+/// Starts to log.
 pub(super) fn start(format: LogFormat, level: AgentLogLevel) {
     let level = match level {
         AgentLogLevel::Error => Level::ERROR,
@@ -41,12 +41,12 @@ pub(super) fn notice(notice: &Notice) {
     notices::messages(notice).into_iter().for_each(|message| warn!("{message}"));
 }
 
-/// Logs which hooks run, and what stays unseen without those that do not.
+/// Logs which hooks are attached, and which information is missing without the others.
 pub(super) fn hooks(loaded: &Loaded) {
     for (hook, form) in &loaded.hooks {
         match form {
             HookForm::On(_) => info!(hook = hook.name, %form, "attached"),
-            // Function hooks are not there on many kernels, and tracepoints report most of what they would.
+            // Many kernels have no function hooks; tracepoints replace most of them.
             HookForm::Off(why) if hook.is_function() => info!(hook = hook.name, why, "not attached"),
             HookForm::Off(_) => live::unseen(hook, form).into_iter().for_each(|message| warn!("{message}")),
             HookForm::Unneeded => {}
@@ -54,7 +54,7 @@ pub(super) fn hooks(loaded: &Loaded) {
     }
 }
 
-/// Logs the notices of a run, and what is found to be wrong.
+/// Logs findings and the notices of a run.
 pub(super) struct Log;
 
 impl Consumer for Log {

@@ -1,5 +1,5 @@
-//! `pidns-trace agent`: a daemon that serves metrics. The kernel side counts, events of namespaces and inits go through the
-//! pipeline, and a scrape reads the results of both.
+//! `pidns-trace agent`: a daemon that serves metrics. The kernel side counts what processes do. Events about namespaces
+//! and inits go through the pipeline. A scrape reads both.
 
 mod log;
 mod site;
@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 use self::{site::AgentSite, supervisor::Supervisor};
 use super::{background::Background, failure::Failure, live, readings};
 use crate::{
-    cli::AgentArgs,
+    cli::{AgentArgs, AgentLogLevel},
     filter::Filter,
     findings::FindingsWatch,
     kernel::{
@@ -46,25 +46,26 @@ use crate::{
     web::{Handle, Landing, Limits, Link, Options, Server, Site},
 };
 
-/// How long the agent waits for the stream to end. It does not wait longer for a snapshot that is not complete.
+/// How long to wait for the stream to end. If a snapshot takes longer, the agent exits without waiting for it.
 const LAST_MOMENTS: Duration = Duration::from_millis(800);
 
-/// How many processes and namespaces the model remembers after their end: few, as no metric is about them.
+/// How many gone processes and namespaces the model remembers: few, because no metric is about them.
 const REMEMBERED: usize = 64;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
-    log::start(args.log_format, args.log_level);
-    // The server comes before the kernel side, so that a bad option is reported at once.
+    log::start(args.log_format, if args.quiet { AgentLogLevel::Error } else { args.log_level });
+    // Create the server before loading the kernel side, so that a bad option is reported at once.
     let server = Server::bind(options(args))?;
     load::check_privileges()?;
-    // This snapshot loads the iterator, while the process has one thread and its privileges.
+    // This snapshot loads the iterator, while the process still has one thread and its privileges.
     let mut observer = Observer::before_a_stream();
     let observed = observer.snapshot(false, &mut || {})?;
     observed.notices.iter().for_each(log::notice);
     live::check_iterator(&observer)?;
     if let Some(why) = observer.without_iterator() {
-        // On older kernels the start of its init identifies a namespace, and /proc rounds starts.
+        // Kernels before 6.18 have no namespace ids: there the start of the init identifies a namespace, and /proc
+        // rounds starts.
         return Err(LoadError::Iterator(why.to_string()).into());
     }
 
@@ -73,10 +74,11 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     let (mut loaded, reader, waker) = load::load(&settings(args, follow, &filter))?;
     let (ledger, facts) = counters(&mut loaded, args.bpf_stats)?;
     capabilities::drop_all_but(Uses::BpfAndProc)
-        .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
-    // Threads that start from here on inherit only the capabilities that are left.
+        .map_err(|error| Failure::Io { what: "drop the capabilities that are no longer needed", error })?;
+    // Threads started from here on inherit only the remaining capabilities.
     let containers = live::containers(args.runtime_api, false);
-    let mut findings = FindingsWatch::live(args.thresholds.into(), readings::reader).beside_others();
+    let mut findings =
+        FindingsWatch::live(args.thresholds.into(), readings::reader).alongside_others().with_slow_interval();
     findings.start_reading();
     let open = findings.counts();
     let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, open, args.namespace_limit)
@@ -90,7 +92,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, mut pulse) = (Arc::clone(&stop), site.pulse());
     let work = move || {
-        let resync = Resync::new(snapshots::beside(observer), None, follow.refresh());
+        let resync = Resync::new(snapshots::start(observer), None, follow.refresh());
         let pipeline = Pipeline::new(source, follow, containers)
             .with_snapshots(resync)
             .with_model(World::remembering(REMEMBERED));
@@ -107,8 +109,8 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
 }
 
 fn options(args: &AgentArgs) -> Options {
-    let text = "Metrics of the PID namespaces of this machine: how many there are, what happens to their inits and processes, \
-                and what goes wrong with them.";
+    let text = "Metrics of the PID namespaces of this machine: their number, the events of their inits and processes, \
+                and findings.";
     Options {
         listen: args.listen.clone(),
         telemetry_path: args.telemetry_path.clone(),
@@ -157,7 +159,7 @@ fn counters(loaded: &mut Loaded, counts_runs: bool) -> Result<(Ledger, AgentFact
     Ok((Ledger::new(Box::new(table)), AgentFacts { hooks, unseen, gauges }))
 }
 
-/// Runs `work` in a thread of its own and serves meanwhile. `end` asks `work` to return.
+/// Runs `work` in its own thread and serves meanwhile. `end` requests `work` to return.
 fn serve(
     server: Server,
     site: Arc<AgentSite>,
@@ -177,7 +179,7 @@ fn serve(
             report
         })
         .map_err(io("start the stream's thread"))?;
-    // The stream's thread has its capabilities already. It starts the thread of snapshots, which inherits them.
+    // The stream's thread already has its capabilities. It starts the snapshot thread, which inherits them.
     site.note_protection("seccomp", sandbox::restrict_system_calls());
     let files = background.handle().spawn(async move { protection.apply() });
     let files = background.handle().block_on(files).map_err(|error| io("limit a thread")(error.into()))?;
@@ -228,17 +230,18 @@ fn serve(
     }
 }
 
-/// What the thread that serves HTTP clients may read.
+/// The files that the HTTP server's thread may read.
 struct ProtectedFiles {
     config: Option<PathBuf>,
 }
 
 impl ProtectedFiles {
-    /// Restricts the calling thread and the threads that it starts. They serve clients and collect metrics; they take no snapshots.
+    /// Restricts the calling thread and the threads that it starts. They serve clients and collect metrics, but take no
+    /// snapshots.
     fn apply(&self) -> Protection {
         // A scrape reads the limits on PIDs, and aya reads the number of CPUs once in each thread.
         let mut readable = ["/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu"].map(Path::new).to_vec();
-        // The configuration may name TLS keys in any folder.
+        // The configuration may name TLS keys in any directory.
         if self.config.is_some() {
             readable = vec![Path::new("/")];
         }

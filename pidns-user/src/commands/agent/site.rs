@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     event::identity::BootNs,
+    findings::NOT_IN_THE_AGENT,
     kernel::{capabilities::Capabilities, clock, memory, sandbox::Protection},
     metrics::Metrics,
     model::World,
@@ -20,7 +21,8 @@ use crate::{
     web::{Format, Site, SiteError},
 };
 
-/// How long the stream may stand still before the agent is unhealthy. The snapshot of a large machine takes a while to process.
+/// If the stream makes no progress for this time, the agent counts as unhealthy. The time is long, because processing
+/// the snapshot of a large host takes a while.
 const STANDSTILL_NS: u64 = 60_000_000_000;
 
 /// The pages of the agent.
@@ -31,7 +33,7 @@ pub(super) struct AgentSite {
     protections: Mutex<BTreeMap<&'static str, Protection>>,
 }
 
-/// Records that the stream makes progress, and after each snapshot returns its memory to the system.
+/// Records that the stream makes progress. After each snapshot it also returns free memory to the system.
 pub(super) struct Pulse {
     beat: Arc<AtomicU64>,
     snapshot: Option<BootNs>,
@@ -43,7 +45,7 @@ impl AgentSite {
         Self { metrics, began: Instant::now(), beat, protections: Mutex::default() }
     }
 
-    /// Records that a protection limits what the agent can do, or why it is off.
+    /// Records whether a protection is on, or why it is off.
     pub(super) fn note_protection(&self, by: &'static str, protection: Protection) {
         self.protections().insert(by, protection);
     }
@@ -81,6 +83,8 @@ impl Site for AgentSite {
             fields.insert("uptime_seconds".to_owned(), json!(self.began.elapsed().as_secs()));
             fields.insert("ready".to_owned(), json!(self.readiness().is_ok()));
             fields.insert("healthy".to_owned(), json!(self.health().is_ok()));
+            let unseen = NOT_IN_THE_AGENT.map(|(id, lacks)| (id.id().to_owned(), json!(lacks)));
+            fields.insert("findings_unseen".to_owned(), Value::Object(unseen.into_iter().collect()));
             fields.insert("capabilities".to_owned(), json!(capabilities));
             fields.insert("protections".to_owned(), Value::Object(protections));
         }

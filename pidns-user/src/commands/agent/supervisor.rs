@@ -1,4 +1,4 @@
-//! Reports the state of the agent to systemd (sd_notify(3)), where systemd has started it.
+//! Reports the agent's state to systemd (sd_notify(3)), if systemd has started it.
 
 use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::web::Site as _;
 /// How often to check whether the agent is ready.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Reports when the agent is ready, and answers the watchdog while it works.
+/// Reports when the agent is ready, and answers the watchdog while the agent is healthy.
 pub(super) struct Supervisor {
     site: Arc<AgentSite>,
-    /// How often systemd wants to hear that all is well.
+    /// The watchdog's timeout; `None` if systemd does not watch.
     watchdog: Option<Duration>,
 }
 
@@ -23,7 +23,7 @@ impl Supervisor {
         Self { site, watchdog: sd_notify::watchdog_enabled() }
     }
 
-    /// Never ends. A thread that is under Landlock may not reach systemd's socket.
+    /// Never returns. Must not run in a thread under Landlock, which cannot reach systemd's socket.
     pub(super) async fn run(self) -> Infallible {
         while self.site.readiness().is_err() {
             tokio::time::sleep(INTERVAL).await;
@@ -31,7 +31,7 @@ impl Supervisor {
         notify(NotifyState::Ready);
         let Some(watchdog) = self.watchdog else { return future::pending().await };
         loop {
-            // Twice as often as it is asked for (sd_watchdog_enabled(3)).
+            // Notify twice per timeout (sd_watchdog_enabled(3)).
             tokio::time::sleep(watchdog / 2).await;
             if self.site.health().is_ok() {
                 notify(NotifyState::Watchdog);
@@ -40,7 +40,7 @@ impl Supervisor {
     }
 }
 
-/// The agent is about to end.
+/// Reports that the agent is about to end.
 pub(super) fn stopping() {
     notify(NotifyState::Stopping);
 }

@@ -1,4 +1,4 @@
-//! `pidns-trace check --btf FILE`: what another kernel allows, as far as its BTF shows.
+//! `pidns-trace check --btf FILE`: reports what another kernel allows, as far as its BTF shows.
 
 use std::{
     fs::File,
@@ -14,19 +14,19 @@ use crate::{
     cli::CheckArgs,
     commands::failure::{Failure, code},
     kernel::{
-        btf::{BtfError, Unusable, whole},
+        btf::{BtfError, Unusable, parse_complete},
         btf_report::{BtfReport, SnapshotReport, Use, btf_report},
         hooks::{HookForm, HookSet},
         layout::{Layout, Missing, SnapshotLayout},
     },
 };
 
-/// The part of a file that is read to recognise its type.
+/// How much of a file is read to recognise its type.
 const HEAD: u64 = 4 << 10;
-/// Most of a file that is read: no kernel's BTF comes near.
-const MOST: u64 = 64 << 20;
+/// Largest file that is read. No kernel's BTF is nearly as large.
+const MAX_BYTES: u64 = 64 << 20;
 
-/// Checks, and reports.
+/// Checks and reports.
 pub(super) fn run(file: &Path, args: &CheckArgs) -> Result<ExitCode, Failure> {
     let bytes = read(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     let mut report = CheckReport::default();
@@ -41,20 +41,20 @@ pub(super) fn run(file: &Path, args: &CheckArgs) -> Result<ExitCode, Failure> {
     conclude(&report, args, if runs { 0 } else { code::KERNEL })
 }
 
-/// The file, or its beginning if that is no BTF: kernels are large, and devices have no end.
+/// Reads the file, or only its beginning if it is not BTF: kernels are large, and devices have no end.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(file)?;
     let mut bytes = Vec::new();
     file.by_ref().take(HEAD).read_to_end(&mut bytes)?;
-    if matches!(whole(&bytes), Err(Unusable::CutShort(_))) {
-        file.take(MOST).read_to_end(&mut bytes)?;
+    if matches!(parse_complete(&bytes), Err(Unusable::CutShort(_))) {
+        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
 }
 
-/// Whether the live stream would run.
+/// Reports on these bytes. Returns whether the live stream would run.
 fn judge_bytes(report: &mut CheckReport, file: &Path, bytes: &[u8], set: HookSet) -> Result<bool, Unusable> {
-    let btf = whole(bytes)?;
+    let btf = parse_complete(bytes)?;
     let judgement = btf_report(&btf, set).map_err(Unusable::Damaged)?;
     report.ok("BTF", format!("{}, {} types", file.display(), btf.len() - 1));
     add_layout(report, &judgement);
@@ -63,8 +63,8 @@ fn judge_bytes(report: &mut CheckReport, file: &Path, bytes: &[u8], set: HookSet
     report.put(
         "attaching",
         Verdict::Unknown,
-        "BTF has prototypes, not what the kernel accepts: in lockdown it refuses fentry and fexit, and a function \
-         that it inlines may have no place to hook (EBUSY)",
+        "BTF shows prototypes, but not what the kernel accepts: in lockdown it refuses fentry and fexit, and an \
+         inlined function may not be attachable (EBUSY)",
         Some("run pidns-trace check on that kernel".to_owned()),
     );
     Ok(judgement.runs())
@@ -77,7 +77,7 @@ fn add_layout(report: &mut CheckReport, judgement: &BtfReport) {
         let result: usize = losses.iter().map(|of| of.lacks(&layout.offsets).count()).sum();
         let others = match OFFSETS.len().saturating_sub(found + result) {
             0 => String::new(),
-            others => format!(" ({others} more are what other kernels have in the place of some of these)"),
+            others => format!(" ({others} more exist on other kernels, in place of some of these)"),
         };
         let all = OFFSETS.len();
         report.ok("layout", format!("{found} of {all} offsets and sizes, all that are needed{others}"));
@@ -87,9 +87,9 @@ fn add_layout(report: &mut CheckReport, judgement: &BtfReport) {
             .iter()
             .any(|error| matches!(error, BtfError::NoField { structure, .. } if structure == "pt_regs"));
         let remedy = if foreign {
-            "is that kernel's machine no x86-64? pidns-trace is for those"
+            "is that kernel not for x86-64? pidns-trace supports only x86-64"
         } else {
-            "the structures of that kernel are not those that this pidns-trace knows: please report this, with uname -r"
+            "this pidns-trace does not know that kernel's structures: please report this, with uname -r"
         };
         let missing = Missing(missing.clone());
         report.put("layout", Verdict::Missing, missing.to_string(), Some(remedy.to_owned()));
@@ -109,7 +109,7 @@ fn add_losses(report: &mut CheckReport, losses: &[&'static Use], offsets: &[(&'s
     }
 }
 
-/// A symbol of the object as the kernel's name.
+/// The kernel's name for a symbol of the object.
 fn what_it_is(symbol: &str) -> String {
     let offset = OFFSETS.iter().chain(SNAPSHOT_OFFSETS).find(|offset| offset.symbol == symbol);
     match offset.map(|offset| offset.source) {
@@ -137,22 +137,28 @@ fn add_switches(report: &mut CheckReport, layout: &Layout) {
         "is not there (before 5.15): a system call's registers are read off the top of the kernel stack"
     };
     report.ok("bpf_task_pt_regs", registers);
-    report.ok("tracepoints", if *preemptible_tracepoints {
-        "do not keep other tasks off their CPU (7.0 and later): a second program follows each of the busy ones"
-    } else {
-        "keep other tasks off their CPU"
-    });
-    report.ok("bpf_preempt_disable", if kfuncs.preempt.is_some() {
-        "is there: programs keep other tasks off their CPU by themselves"
-    } else {
-        "is not there (before 6.10): where functions are hooked on a preemptible kernel, a run can be left out"
-    });
+    report.ok(
+        "tracepoints",
+        if *preemptible_tracepoints {
+            "can be preempted (7.0 and later): a second program follows each of the busy ones"
+        } else {
+            "run with preemption disabled"
+        },
+    );
+    report.ok(
+        "bpf_preempt_disable",
+        if kfuncs.preempt.is_some() {
+            "is there: programs disable preemption themselves"
+        } else {
+            "is not there (before 6.10): on a preemptible kernel with function hooks, a run can be skipped"
+        },
+    );
     report.ok(
         "bpf_local_irq_save",
         if kfuncs.irq.is_some() {
-            "is there: a task whose time is up within a program is put aside after it, not in it"
+            "is there: a task whose time slice ends in a program is preempted after it, not in it"
         } else {
-            "is not there (before 6.14): a task whose time is up within a program can be put aside in it"
+            "is not there (before 6.14): a task whose time slice ends in a program can be preempted in it"
         },
     );
     let numbers = if *probe_numbers {
@@ -169,31 +175,25 @@ fn add_switches(report: &mut CheckReport, layout: &Layout) {
     report.ok("group_dead", group_dead);
 }
 
-/// The task iterator, which the live stream does not need.
+/// Reports on the task iterator. The live stream does not need it.
 fn add_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
     let SnapshotReport { layout, missing, losses, has_files } = judgement;
     if missing.is_empty() {
         let all = SnapshotLayout::wanted().count();
         let found = SnapshotLayout::wanted().filter(|offset| layout.has(offset.symbol)).count();
         let detail =
-            format!("the task iterator is there, and {found} of {all} offsets and sizes, all that it needs");
+            format!("the task iterator is there, with {found} of {all} offsets and sizes, all that it needs");
         report.ok("snapshots", detail);
     } else {
         let missing = Missing(missing.clone());
         let remedy = "tree, ps and pid read /proc instead of the kernel's task iterator";
         report.put("snapshots", Verdict::Gap, missing.to_string(), Some(remedy.to_owned()));
     }
-    if *has_files && layout.has_ties() && missing.is_empty() {
-        report.ok(
-            "holders",
-            "the iterator of open files is there: what holds namespaces is found in the kernel",
-        );
+    if *has_files && layout.has_holders() && missing.is_empty() {
+        report.ok("holders", "the iterator of open files is there: it finds the holders of namespaces");
     } else {
-        let detail = if *has_files {
-            "not without the rest of its layout"
-        } else {
-            "there is no iterator of open files"
-        };
+        let detail =
+            if *has_files { "it needs the rest of its layout" } else { "there is no iterator of open files" };
         report.put("holders", Verdict::Gap, detail, Some(super::WITHOUT_TIES.to_owned()));
     }
     add_losses(report, losses, &layout.offsets);
@@ -202,17 +202,17 @@ fn add_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
 fn add_hooks(report: &mut CheckReport, judgement: &BtfReport) {
     for (hook, form) in &judgement.hooks {
         match form {
-            HookForm::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),
+            HookForm::On(_) => report.ok(hook.name, format!("would use {form}: {}", hook.shows)),
             HookForm::Unneeded => {
                 report.ok(
                     hook.name,
-                    format!("{form}; would take tp_btf where the kernel refuses one of those"),
+                    format!("{form}; would use tp_btf if the kernel refuses one of these hooks"),
                 );
             }
             HookForm::Off(_) => {
                 let fatal = judgement.is_fatal(hook, form);
                 let (verdict, remedy) = if fatal {
-                    (Verdict::Missing, "the live stream is not to run without it".to_owned())
+                    (Verdict::Missing, "the live stream does not run without it".to_owned())
                 } else {
                     (Verdict::Gap, hook.loss())
                 };
@@ -227,10 +227,10 @@ mod tests {
     use super::*;
     use crate::kernel::btf::draft::{Cell, Draft};
 
-    /// The extract of a kernel, changed.
+    /// An extract of a kernel's BTF, changed.
     fn judged(change: impl FnOnce(&mut Draft), set: HookSet) -> (CheckReport, Result<bool, Unusable>) {
         let bytes = include_bytes!("../../../tests/btf/6.18.15.btf");
-        let mut draft = whole(bytes).expect("a whole extract").to_draft().expect("a draft");
+        let mut draft = parse_complete(bytes).expect("a whole extract").to_draft().expect("a draft");
         change(&mut draft);
         let mut report = CheckReport::default();
         let runs = judge_bytes(&mut report, Path::new("file"), &draft.write(), set);
@@ -244,25 +244,25 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_with_everything_has_no_gap() {
+    fn complete_kernel_has_no_gap() {
         let (report, runs) = judged(|_| {}, HookSet::Auto);
         assert_eq!(runs, Ok(true));
         let gaps: Vec<_> = report.lines.iter().filter(|line| line.verdict != Verdict::Ok).collect();
         assert!(matches!(gaps[..], [line] if line.what == "attaching"), "{gaps:#?}");
-        assert!(line(&report, "release_task").1.starts_with("would take fentry: "));
+        assert!(line(&report, "release_task").1.starts_with("would use fentry: "));
         assert!(line(&report, "sys_exit").1.starts_with("off: not needed"));
     }
 
     #[test]
-    fn without_the_function_hooks_the_fallback_takes_their_place() {
+    fn fallback_replaces_missing_function_hooks() {
         let (report, runs) = judged(|_| {}, HookSet::Tracepoint);
         assert_eq!(runs, Ok(true));
         assert_eq!(line(&report, "release_task").0, Verdict::Gap);
-        assert!(line(&report, "sys_exit").1.starts_with("would take tp_btf"));
+        assert!(line(&report, "sys_exit").1.starts_with("would use tp_btf"));
     }
 
     #[test]
-    fn a_missing_member_is_reported_with_its_consequence() {
+    fn missing_member_is_reported_with_its_consequence() {
         let lose = |name: &'static str| {
             move |draft: &mut Draft| {
                 for row in draft.types.iter_mut().flat_map(|entry| &mut entry.rows) {
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(runs, Ok(true));
         let (verdict, detail, remedy) = line(&report, "kernel_id");
         assert_eq!((verdict, detail.as_str()), (Verdict::Gap, "this kernel's BTF has no ns_common.ns_id"));
-        assert!(remedy.contains("never used again"), "{remedy}");
+        assert!(remedy.contains("never reused"), "{remedy}");
 
         let (report, runs) = judged(lose("start_boottime"), HookSet::Auto);
         assert_eq!(runs, Ok(false));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_function_is_fatal_where_functions_alone_are_asked_for() {
+    fn absent_function_is_fatal_with_hooks_function() {
         let lose = |draft: &mut Draft| {
             for entry in draft.types.iter_mut().filter(|entry| entry.name == "ksys_unshare") {
                 entry.name.push('2');
@@ -312,16 +312,16 @@ mod tests {
         assert_eq!(runs, Ok(true));
         assert!(line(&report, "kernel_clone").1.contains("only together with ksys_unshare"));
         assert_eq!(line(&report, "pidns_install").0, Verdict::Ok, "the other group is complete");
-        assert!(line(&report, "sys_exit").1.starts_with("would take tp_btf"));
+        assert!(line(&report, "sys_exit").1.starts_with("would use tp_btf"));
         let (report, runs) = judged(lose, HookSet::Function);
         assert_eq!(runs, Ok(false));
         assert_eq!(line(&report, "ksys_unshare").0, Verdict::Missing);
     }
 
     #[test]
-    fn of_a_file_without_end_the_beginning_is_read() {
+    fn only_the_beginning_of_an_endless_file_is_read() {
         let bytes = read(Path::new("/dev/zero")).expect("zeros");
         assert!(bytes.len() as u64 <= HEAD, "{} bytes", bytes.len());
-        assert!(matches!(whole(&bytes), Err(Unusable::Damaged(BtfError::Foreign(_)))));
+        assert!(matches!(parse_complete(&bytes), Err(Unusable::Damaged(BtfError::Foreign(_)))));
     }
 }

@@ -1,19 +1,19 @@
-//! Errors for a PID that no process has in a namespace, or whose process is not seen there.
+//! Errors for a PID that no process has in a namespace, or whose process is not visible there.
 
 use jiff::Timestamp;
 
-use super::{PidTable, place::PidPlace};
+use super::{PidTable, place::PidNamespaceRef};
 use crate::{
     commands::failure::Failure,
     event::identity::{BootNs, HostPid},
     event::snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource},
 };
 
-/// Processes that are named as having the number elsewhere, and namespaces that had one number; of more it gives the number.
+/// How many processes or namespaces a message lists; further ones are counted.
 const NAMED: usize = 3;
 
-/// Why no process has this PID in this namespace, and which processes have the number elsewhere: they are mostly meant.
-pub(super) fn no_process_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> Failure {
+/// Says why no process has this PID in this namespace, and which processes have it elsewhere.
+pub(super) fn no_process_in(pid: u32, place: PidNamespaceRef, host: &PidTable<'_>) -> Failure {
     let inum = place.inum;
     let known = host.how_far_that_is_known();
     let text = format!("no process has PID {pid} in namespace {inum}{known}");
@@ -27,29 +27,29 @@ pub(super) fn no_process_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> F
     let inside = place.level_of(process, &levels).and_then(|level| process.pids.get(level));
     let name = process.name();
     Failure::NoMatch(match inside {
-        Some(inside) => format!("{text}: {pid} is the host's number for {name}, which is {inside} there"),
+        Some(inside) => format!("{text}: {pid} is the host PID of {name}, which has PID {inside} there"),
         None => format!(
-            "{text}: the host's {pid} ({name}) is in {}, which is not that one nor below it, and so is invisible there",
+            "{text}: the host's {pid} ({name}) is in {}, which is neither this namespace nor nested in it: it is invisible there",
             namespace_of(process)
         ),
     })
 }
 
-/// Which namespace is meant of several that have had one number. `clock`: the time of day.
+/// Says which of several namespaces with the same number is meant. `clock` converts to wall clock time.
 pub(super) fn others_of_number(
     all: &[&SnapshotNamespace],
     meant: Option<&SnapshotNamespace>,
     clock: impl Fn(BootNs) -> Timestamp,
 ) -> Option<String> {
     let (meant, born) = meant.and_then(|meant| Some((meant, meant.born_boot_ns?)))?;
-    let others = all.iter().filter(|ns| ns.is_another(meant));
+    let others = all.iter().filter(|ns| ns.differs_from(meant));
     let others: Vec<String> =
         others.filter_map(|ns| Some(format!("{:.6}", clock(ns.born_boot_ns?)))).collect();
     let (named, more) = others.split_at(NAMED.min(others.len()));
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
     (!others.is_empty()).then(|| {
         format!(
-            "of the namespaces that have had the number {}, this is about the one of {:.6}; others were born at {}{more}: --at asks for them",
+            "several namespaces have had the number {}: this is the one born at {:.6}; others were born at {}{more}: select them with --at",
             meant.inum,
             clock(born),
             named.join(", ")
@@ -57,14 +57,14 @@ pub(super) fn others_of_number(
     })
 }
 
-/// Where a number that is free on the host is in use: "7 is nginx[48213] in namespace 4026532178".
+/// The places where a PID that is free on the host is in use: "7 is nginx[48213] in namespace 4026532178".
 pub(super) fn elsewhere(pid: u32, host: &PidTable<'_>) -> Option<String> {
     let mut found = Vec::new();
     for process in host.processes() {
         let levels = host.model.levels(process);
-        // At level 0 it would have been found.
+        // At level 0 it would have been found before.
         for (_, ns) in process.pids.iter().zip(levels).skip(1).filter(|(found, _)| **found == pid) {
-            let ns = ns.map_or_else(|| "one that is not known".to_owned(), |ns| format!("namespace {ns}"));
+            let ns = ns.map_or_else(|| "an unknown namespace".to_owned(), |ns| format!("namespace {ns}"));
             found.push(format!("{}[{}] in {ns}", process.name(), process.pid));
         }
     }
@@ -75,11 +75,11 @@ pub(super) fn elsewhere(pid: u32, host: &PidTable<'_>) -> Option<String> {
     (!list.is_empty()).then(|| format!("{pid} is {list}{more}"))
 }
 
-/// Why a process has no PID in a namespace that exists.
+/// Says why a process has no PID in an existing namespace.
 pub(super) fn invisible(
-    asked: (u32, Option<PidPlace>),
+    asked: (u32, Option<PidNamespaceRef>),
     process: &SnapshotProcess,
-    place: PidPlace,
+    place: PidNamespaceRef,
     host: &PidTable<'_>,
 ) -> Failure {
     let levels = host.model.levels(process);
@@ -90,21 +90,21 @@ pub(super) fn invisible(
     };
     if process.pids.is_empty() || levels.contains(&None) {
         let remedy = match host.snapshot.source {
-            SnapshotSource::Recording => "the recording does not have all the namespaces that it is in",
+            SnapshotSource::Recording => "the recording does not contain all its namespaces",
             SnapshotSource::Iterator | SnapshotSource::Proc => {
-                "its namespaces may not be read. That takes CAP_SYS_PTRACE: run it with sudo"
+                "its namespaces cannot be read. Reading needs CAP_SYS_PTRACE: run it with sudo"
             }
         };
-        return Failure::Usage(format!("{who}: whether it is seen in {inum} is unknown, as {remedy}"));
+        return Failure::Usage(format!("{who}: whether it is visible in {inum} is unknown: {remedy}"));
     }
     let own = namespace_of(process);
     let and = if asked.1.is_some() { " and" } else { "" };
     Failure::NoMatch(if process.ns == Some(inum) {
-        format!("{who}{and} in {own}, but not in the one that had that number when it was what is asked for")
+        format!("{who}{and} in {own}, but the TARGET is another namespace that had this number")
     } else {
         format!(
-            "{who}{and} in {own}; it is invisible in {inum}, which is neither that one nor around it: PIDs are seen from \
-             their own namespace and those around it"
+            "{who}{and} in {own}; it is invisible in {inum}, which is neither its own namespace nor an ancestor of it: a process is visible only \
+             in its own namespace and the ancestors of it"
         )
     })
 }

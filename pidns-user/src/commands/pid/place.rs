@@ -1,5 +1,5 @@
-//! The namespace that a TARGET names. The kernel reuses inode numbers at once, so that in a recording one number can stand for
-//! several namespaces, one after the other.
+//! The namespace that a TARGET names. The kernel reuses inode numbers at once, so in a recording several namespaces can
+//! have had the same number.
 
 use crate::{
     event::identity::{BootNs, NamespaceKey, NsInum, TICK_NS},
@@ -7,23 +7,23 @@ use crate::{
     model::World,
 };
 
-/// All namespaces that had an inode number (`life` is `None`), or one of them.
+/// One namespace, or all that had an inode number (`life` is `None`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PidPlace {
+pub(super) struct PidNamespaceRef {
     pub(super) inum: NsInum,
-    life: Option<Life>,
+    life: Option<NumberPeriod>,
 }
 
-/// The time in which one namespace had its number.
+/// The time during which a namespace had its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Life {
+struct NumberPeriod {
     level: u32,
     from: BootNs,
     to: BootNs,
 }
 
-impl PidPlace {
-    /// Every namespace that has, or had, this number.
+impl PidNamespaceRef {
+    /// Every namespace that has or had this number.
     pub(super) fn of_number(inum: NsInum) -> Self {
         Self { inum, life: None }
     }
@@ -49,10 +49,10 @@ impl PidPlace {
         let (namespace, _, gone) = all[at];
         let later = at.checked_sub(1).and_then(|later| all[later].0.born_boot_ns);
         let earlier = all.get(at + 1).and_then(|(.., gone)| *gone);
-        // The init can have started before this birth: when clone makes a namespace, its birth is the time of the fork's event,
-        // and /proc rounds starts down.
+        // The init may have started before this birth: with clone, the birth is the time of the fork event, and /proc
+        // rounds starts down.
         let born = namespace.born_boot_ns.map(|born| born.saturating_sub(TICK_NS));
-        let life = Life {
+        let life = NumberPeriod {
             level: namespace.level,
             from: born.max(earlier).unwrap_or_default(),
             to: gone.or(later).unwrap_or(BootNs(u64::MAX)),
@@ -60,8 +60,8 @@ impl PidPlace {
         Self { inum, life: Some(life) }
     }
 
-    /// The level at which this namespace is among those of the process; `None` if the process is neither in it nor below it.
-    /// `levels` are the namespaces that the model knows for the process.
+    /// The level at which the process is in this namespace; `None` if it is neither in it nor in a nested one. `levels`
+    /// are the process's namespaces as the model knows them.
     pub(super) fn level_of(&self, process: &SnapshotProcess, levels: &[Option<NsInum>]) -> Option<usize> {
         let at = levels.iter().position(|ns| *ns == Some(self.inum))?;
         let was_there = self.life.is_none_or(|life| {

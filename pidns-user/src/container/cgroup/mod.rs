@@ -1,8 +1,8 @@
-//! The container in the path of a cgroup. Pure: the text of /proc/PID/cgroup in, a [`Place`] out.
+//! Finds the container in the path of a cgroup. Pure: takes the text of /proc/PID/cgroup, returns a [`ParsedCgroup`].
 //!
-//! The text has a line per hierarchy, `NUMBER:CONTROLLERS:PATH` (cgroups(7)): one of number 0 with cgroup v2,
-//! one a mounted hierarchy with v1, both kinds in hybrid. No path has a line feed: cgroup_mkdir
-//! (kernel/cgroup/cgroup.c) refuses it. The rest may be any bytes.
+//! The text has a line for each hierarchy, `NUMBER:CONTROLLERS:PATH` (cgroups(7)). cgroup v2 has one line with number
+//! 0, v1 has one for each mounted hierarchy, a hybrid setup has both. A path contains no line feed, because
+//! cgroup_mkdir (kernel/cgroup/cgroup.c) refuses it. Any other byte is possible.
 
 mod segment;
 
@@ -14,74 +14,74 @@ use crate::{
     text::Name,
 };
 
-/// Most of the text that is read, bytes. A path is at most PATH_MAX (4,096), and Linux has 14 controllers.
+/// Maximum size of the text that is read, in bytes. A path has at most PATH_MAX (4,096), and Linux has 14 controllers.
 const LONGEST_TEXT: usize = 128 << 10;
-/// Most containers within each other that are reported; of more, the outermost are left out.
+/// Limit for nested containers. Beyond that, the outermost are omitted.
 const DEEPEST: usize = 8;
-/// Most folders of a path that names no container and yet may be a container's.
-const MOST_CANDIDATES: usize = 4;
+/// Limit for directories of a path that name no container but may belong to one.
+const MAX_CANDIDATES: usize = 4;
 
-/// A pod.
+/// A Kubernetes or Podman pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
-    /// Kubernetes' uid of it, with dashes; of a Podman pod, Podman's id.
+    /// Kubernetes' uid with dashes, or Podman's id.
     pub uid: Name,
     /// Absent for a Podman pod.
     pub qos: Option<Qos>,
 }
 
 impl Pod {
-    /// Whether it is Kubernetes'.
-    pub fn is_kubelets(&self) -> bool {
+    /// Whether it is a Kubernetes pod.
+    pub fn is_kubernetes(&self) -> bool {
         self.qos.is_some()
     }
 }
 
-/// One container that a cgroup is in.
+/// A container in the path of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layer {
-    /// Absent where the path does not have it, as with Kubernetes' cgroupfs driver.
+    /// Absent if the path does not name it, as with Kubernetes' cgroupfs driver.
     pub runtime: Option<Runtime>,
-    /// Its id; of LXC and nspawn its name.
+    /// Its id. For LXC and nspawn, its name.
     pub id: Name,
-    /// containerd's namespace, where the path has it.
+    /// containerd's namespace, if the path names it.
     pub runtime_namespace: Option<Name>,
-    /// The pod it is in.
+    /// The pod that it is in.
     pub pod: Option<Pod>,
-    /// The user whose systemd manager it is under: it is that user's, rootless.
+    /// The user whose systemd manager runs it. Then it is that user's rootless container.
     pub user: Option<u32>,
-    /// The path of the container's own cgroup: all its processes are in this or below.
+    /// Path of the container's own cgroup. All its processes are in it or below.
     pub path: Vec<u8>,
 }
 
-/// A folder that may be named after a container: what runc and containerd make of an id that they are given.
+/// A directory that may be named after a container, because runc and containerd use the given id as a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
-    /// The folder's name.
+    /// Name of the directory.
     pub id: Name,
-    /// The name of the folder it is in: with containerd, its namespace.
+    /// Name of its parent directory. For containerd, that is its namespace.
     pub parent: Option<Name>,
-    /// The path to it.
+    /// Path of the directory.
     pub path: Vec<u8>,
 }
 
-/// Where a process is, by its cgroup.
+/// The containers, unit and user of a process, according to the path of its cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The containers it is in, the outermost first.
+pub struct ParsedCgroup {
+    /// The containers that it is in, the outermost first.
     pub containers: VecDeque<Layer>,
-    /// The innermost systemd unit, as systemd writes its name, unless it is the container's own scope.
+    /// The innermost systemd unit, with the name that systemd uses, unless it is the container's own scope.
     pub unit: Option<Name>,
-    /// The user whose systemd manager it is under, inside the container where that has its own.
+    /// The user whose systemd manager it belongs to. If the container has its own manager, the user inside.
     pub user: Option<u32>,
-    /// Where no container is named: the innermost folders that are no unit's, the innermost first.
+    /// If no container is named: the innermost directories that are not units, the innermost first.
     pub candidates: Vec<Candidate>,
-    /// Where one is named: the same of the folders around all of them.
+    /// If a container is named: the same for the directories around all containers.
     pub around: Vec<Candidate>,
 }
 
-impl Place {
-    /// The container it is in.
+impl ParsedCgroup {
+    /// The innermost container.
     pub fn innermost(&self) -> Option<&Layer> {
         self.containers.back()
     }
@@ -91,13 +91,12 @@ impl Place {
     }
 }
 
-/// The place in the text of a /proc/PID/cgroup; none where the process is in a root.
+/// Parses the text of a /proc/PID/cgroup; `None` if the process is in a root cgroup.
 ///
-/// Of several hierarchies, the one with most containers is believed, as not every runtime uses all
-/// of them; of equals, first v2, then systemd's own, then the others in their order. But where one shows that
-/// the process watches over a container, no other makes it a part of that: nspawn has folders of their own
-/// for the two in the main hierarchy alone.
-pub fn parse(text: &[u8]) -> Option<Place> {
+/// Not every runtime uses all hierarchies, so the hierarchy with the most containers wins. If several have as many, the
+/// order is v2, then systemd's own, then the others as listed. But if one shows that the process monitors a container,
+/// no other can make it a member of that: nspawn separates the two only in the main hierarchy.
+pub fn parse(text: &[u8]) -> Option<ParsedCgroup> {
     let text = &text[..text.len().min(LONGEST_TEXT)];
     let mut paths: Vec<(u8, &[u8])> = text.split(|&byte| byte == b'\n').filter_map(path_of).collect();
     paths.sort_by_key(|&(order, _)| order);
@@ -110,16 +109,17 @@ pub fn parse(text: &[u8]) -> Option<Place> {
             places.push(walk(path, &mut watched));
         }
     }
-    let watches = |place: &Place| place.innermost().is_some_and(|layer| watched.contains(&layer.path));
-    let rank = |place: &Place| (place.containers.len(), place.unit.is_some());
+    let watches =
+        |parsed: &ParsedCgroup| parsed.innermost().is_some_and(|layer| watched.contains(&layer.path));
+    let rank = |parsed: &ParsedCgroup| (parsed.containers.len(), parsed.unit.is_some());
     places
         .into_iter()
-        .filter(|place| !place.is_empty() && !watches(place))
-        // The first of equals, where max_by_key would take the last.
-        .reduce(|best, place| if rank(&best) < rank(&place) { place } else { best })
+        .filter(|parsed| !parsed.is_empty() && !watches(parsed))
+        // `reduce` keeps the first of equal ones; `max_by_key` would take the last.
+        .reduce(|best, parsed| if rank(&best) < rank(&parsed) { parsed } else { best })
 }
 
-/// The path of a line, and the rank of its hierarchy.
+/// Returns the path of a line and the rank of its hierarchy.
 fn path_of(line: &[u8]) -> Option<(u8, &[u8])> {
     let mut parts = line.splitn(3, |&byte| byte == b':');
     let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -128,14 +128,14 @@ fn path_of(line: &[u8]) -> Option<(u8, &[u8])> {
         (_, b"name=systemd") => 1,
         _ => 2,
     };
-    // v2 shows this for a zombie whose cgroup was removed (Documentation/admin-guide/cgroup-v2.rst, "Processes").
+    // v2 adds this for a zombie whose cgroup was removed (Documentation/admin-guide/cgroup-v2.rst, "Processes").
     let path = if order == 0 { path.strip_suffix(b" (deleted)").unwrap_or(path) } else { path };
     path.starts_with(b"/").then_some((order, path))
 }
 
-/// The place of one path; adds to `watched` the cgroup of the container that a process there watches over.
-fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> Place {
-    let mut place = Place::default();
+/// Parses one path. Adds to `watched` the container's cgroup if a process with this path monitors that container.
+fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> ParsedCgroup {
+    let mut parsed = ParsedCgroup::default();
     let mut pod = None;
     let mut candidates = VecDeque::new();
     let mut parent: &[u8] = b"";
@@ -143,51 +143,52 @@ fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> Place {
     for segment in path.split(|&byte| byte == b'/') {
         let start = end;
         end = start + segment.len() + 1;
-        // A reader in another cgroup namespace sees what is above its own root as `..`.
+        // A reader in another cgroup namespace sees `..` for directories above its own root.
         if matches!(segment, b"" | b"." | b"..") {
             continue;
         }
         let path = &path[..start + segment.len()];
         match meaning(segment, parent) {
             Meaning::Container { runtime, id, runtime_namespace, pod: own_pod } => {
-                if place.containers.len() == DEEPEST {
-                    place.containers.pop_front();
+                if parsed.containers.len() == DEEPEST {
+                    parsed.containers.pop_front();
                 }
-                place.containers.push_back(Layer {
+                parsed.containers.push_back(Layer {
                     runtime,
                     id: Name::from(&*id),
                     runtime_namespace: runtime_namespace.map(Name::from),
                     pod: own_pod.or_else(|| pod.take()),
-                    user: place.user,
+                    user: parsed.user,
                     path: path.to_vec(),
                 });
-                // What comes below is the container's own: its units, its users.
-                (place.unit, place.user, pod) = (None, None, None);
-                if place.containers.len() == 1 {
-                    place.around = mem::take(&mut candidates).into();
+                // Units and users below belong to the container itself.
+                (parsed.unit, parsed.user, pod) = (None, None, None);
+                if parsed.containers.len() == 1 {
+                    parsed.around = mem::take(&mut candidates).into();
                 }
                 candidates.clear();
             }
             Meaning::Monitor => {
-                place.unit = segment.ends_with(b".scope").then(|| Name::from(segment)).or(place.unit.take());
+                parsed.unit =
+                    segment.ends_with(b".scope").then(|| Name::from(segment)).or(parsed.unit.take());
                 candidates.clear();
             }
             Meaning::MonitorWithin(runtime) => {
-                if let Some(left) = place.containers.pop_back_if(|inner| inner.runtime == Some(runtime)) {
-                    place.user = left.user;
+                if let Some(left) = parsed.containers.pop_back_if(|inner| inner.runtime == Some(runtime)) {
+                    parsed.user = left.user;
                     watched.push(left.path);
                 }
             }
             Meaning::Pod(found) => pod = Some(found),
-            Meaning::User(uid) => place.user = Some(uid),
+            Meaning::User(uid) => parsed.user = Some(uid),
             Meaning::Unit { name, user } => {
-                place.unit = Some(Name::from(name));
-                place.user = user.or(place.user);
+                parsed.unit = Some(Name::from(name));
+                parsed.user = user.or(parsed.user);
                 candidates.clear();
             }
             Meaning::Slice => {}
             Meaning::Folder => {
-                if candidates.len() == MOST_CANDIDATES {
+                if candidates.len() == MAX_CANDIDATES {
                     candidates.pop_back();
                 }
                 let parent = (!parent.is_empty()).then(|| Name::from(parent));
@@ -196,9 +197,9 @@ fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> Place {
         }
         parent = segment;
     }
-    if place.containers.is_empty() {
-        place.candidates = candidates.into();
-        place.around.clear();
+    if parsed.containers.is_empty() {
+        parsed.candidates = candidates.into();
+        parsed.around.clear();
     }
-    place
+    parsed
 }

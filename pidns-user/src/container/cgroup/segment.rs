@@ -1,7 +1,7 @@
-//! What one folder of a cgroup's path means.
+//! Interprets one directory of a cgroup's path.
 //!
-//! Each form is stated with the source file that makes it. Ids that a daemon makes up are 64 hexadecimal
-//! digits, and only those are taken: `docker-desktop.scope` and `crio-pull-image-7.scope` are no containers.
+//! A comment at each form names the source file that defines it. Ids that a daemon generates are 64 hexadecimal digits,
+//! and only those are accepted: `docker-desktop.scope` and `crio-pull-image-7.scope` are not containers.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::{
     text::Name,
 };
 
-/// What a folder means.
+/// Meaning of a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning<'a> {
     /// A container's own cgroup.
@@ -19,28 +19,28 @@ pub(super) enum Meaning<'a> {
         runtime: Option<Runtime>,
         id: Cow<'a, [u8]>,
         runtime_namespace: Option<&'a [u8]>,
-        /// Where the folder itself names a pod.
+        /// The pod, if the directory itself names it.
         pod: Option<Pod>,
     },
-    /// The process that watches over a container, from outside.
+    /// A process that monitors a container from outside.
     Monitor,
-    /// The same, in a folder of the container's cgroup.
+    /// A process that monitors a container, in a directory of the container's cgroup.
     MonitorWithin(Runtime),
-    /// A pod's cgroup; the containers are below.
+    /// A pod's cgroup, with the containers below.
     Pod(Pod),
     /// The slice of a user.
     User(u32),
-    /// A service, scope or other unit of systemd that has processes; `user` where it is a user's manager.
+    /// A service, scope or other systemd unit that has processes. `user` is set for a user's manager.
     Unit { name: &'a [u8], user: Option<u32> },
-    /// A unit that only holds others.
+    /// A unit that only contains other units.
     Slice,
-    /// Something else.
+    /// Any other directory.
     Folder,
 }
 
-/// What the folder of this name in a folder of that name means.
+/// Interprets a directory with this name in a parent with that name.
 pub(super) fn meaning<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
-    // Where a name could be taken for one of the kernel's files, systemd puts this before it (cg_escape,
+    // systemd adds this prefix if a name could be mistaken for a file of the kernel (cg_escape,
     // src/basic/cgroup-util.c).
     let unit = segment.strip_prefix(b"_").unwrap_or(segment);
     if let Some(meaning) = slice_prefix_name(segment) {
@@ -65,8 +65,8 @@ fn container<'a>(runtime: impl Into<Option<Runtime>>, id: impl Into<Cow<'a, [u8]
     Meaning::Container { runtime: runtime.into(), id: id.into(), runtime_namespace: None, pod: None }
 }
 
-/// `SLICE:PREFIX:NAME` means a scope to the systemd driver of an OCI runtime. One with the cgroupfs driver
-/// makes a folder of that very name: containerd's does for a kubelet with the systemd driver
+/// For an OCI runtime with the systemd driver, `SLICE:PREFIX:NAME` denotes a scope. A runtime with the cgroupfs driver
+/// creates a directory with exactly that name. containerd causes this if the kubelet uses the systemd driver
 /// (getCgroupsPath, internal/cri/server/helpers.go).
 fn slice_prefix_name(segment: &[u8]) -> Option<Meaning<'_>> {
     let mut parts = segment.rsplitn(3, |&byte| byte == b':');
@@ -77,7 +77,7 @@ fn slice_prefix_name(segment: &[u8]) -> Option<Meaning<'_>> {
     Some(Meaning::Container { runtime: Some(runtime), id: Cow::Borrowed(id), runtime_namespace, pod })
 }
 
-/// Who makes scopes of this prefix: Docker (daemon/oci_linux.go), containerd's CRI (above), nerdctl
+/// Runtimes that create scopes with this prefix: Docker (daemon/oci_linux.go), containerd's CRI (above), nerdctl
 /// (pkg/cmd/container/run_cgroup_linux.go), CRI-O (internal/config/cgmgr/cgmgr_linux.go), Podman
 /// (libpod/container_internal_linux.go).
 fn scope_prefix(prefix: &[u8]) -> Option<Runtime> {
@@ -108,15 +108,15 @@ fn scope<'a>(unit: &'a [u8], stem: &'a [u8], parent: &[u8]) -> Meaning<'a> {
             };
         }
     }
-    // The names that runc (libcontainer/specconv/spec_linux.go) and crun (src/libcrun/cgroup-systemd.c) make up
-    // themselves; the ids are their users'.
+    // runc (libcontainer/specconv/spec_linux.go) and crun (src/libcrun/cgroup-systemd.c) generate these names. The ids
+    // come from their users.
     for (prefix, runtime) in [(&b"runc-"[..], Runtime::Runc), (b"crun-", Runtime::Crun)] {
         if let Some(id) = stem.strip_prefix(prefix).filter(|id| !id.is_empty()) {
             return container(runtime, unescape(id));
         }
     }
-    // systemd-machined names the scope of a machine so (src/machine/machine.c). libvirt registers its virtual
-    // machines there too: machine-qemu\x2d1\x2dNAME (virSystemdMakeScopeName, src/util/virsystemd.c).
+    // systemd-machined names a machine's scope like this (src/machine/machine.c). libvirt registers its virtual
+    // machines there too, as machine-qemu\x2d1\x2dNAME (virSystemdMakeScopeName, src/util/virsystemd.c).
     if let Some(name) = stem.strip_prefix(b"machine-").filter(|_| parent == b"machine.slice") {
         let name = unescape(name);
         if !name.is_empty() && !name.starts_with(b"qemu-") {
@@ -133,7 +133,7 @@ fn slice(stem: &[u8]) -> Meaning<'_> {
     if let Some(pod) = pod_of_slice(stem) {
         return Meaning::Pod(pod);
     }
-    // user-1000.slice, of systemd-logind; user-1000-… are its parts.
+    // systemd-logind makes user-1000.slice, and user-1000-… for its parts.
     let uid = stem.strip_prefix(b"user-").and_then(number);
     uid.map_or(Meaning::Slice, Meaning::User)
 }
@@ -147,8 +147,8 @@ fn service<'a>(unit: &'a [u8], stem: &'a [u8]) -> Meaning<'a> {
 }
 
 fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
-    // DEFAULT_PAYLOAD_CGROUP_PREFIX and DEFAULT_MONITOR_CGROUP_PREFIX, src/lxc/cgroups/cgroup.h, since LXC 4;
-    // 3.1 had folders instead of prefixes, and before that all was in `lxc`.
+    // DEFAULT_PAYLOAD_CGROUP_PREFIX and DEFAULT_MONITOR_CGROUP_PREFIX, src/lxc/cgroups/cgroup.h, since LXC 4. LXC 3.1
+    // had directories instead of prefixes. Before that, everything was in `lxc`.
     match parent {
         b"lxc.payload" | b"lxc" => return container(Runtime::Lxc, segment),
         b"lxc.monitor" => return Meaning::Monitor,
@@ -161,14 +161,14 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
         return Meaning::Monitor;
     }
     match segment {
-        // nspawn, that its scope can be handed to the machine (src/nspawn/nspawn-cgroup.c).
+        // nspawn moves itself here so that the machine can own its scope (src/nspawn/nspawn-cgroup.c).
         b"supervisor" => return Meaning::MonitorWithin(Runtime::Nspawn),
-        // Podman's, beside the containers with the cgroupfs driver, and long ago within
+        // Podman's conmon. With the cgroupfs driver it is next to the containers; in old versions it was inside
         // (libpod/oci_conmon_linux.go).
         b"conmon" => return Meaning::MonitorWithin(Runtime::Podman),
         _ => {}
     }
-    // Podman with the cgroupfs driver; with --cgroups=split (libpod/container_internal_linux.go).
+    // Podman with --cgroups=split, and with the cgroupfs driver (libpod/container_internal_linux.go).
     for prefix in [&b"libpod-payload-"[..], b"libpod-"] {
         if let Some(id) = segment.strip_prefix(prefix).filter(|id| is_long_id(id)) {
             return container(Runtime::Podman, id);
@@ -200,8 +200,8 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
     if is_long_id(segment) {
         return match parent {
             b"docker" => container(Runtime::Docker, segment),
-            // /NAMESPACE/ID is containerd's own choice (oci.WithNamespaceCgroup); these are the namespaces of
-            // ctr and nerdctl, and of Kubernetes. In others the files must name it.
+            // containerd's own default is /NAMESPACE/ID (oci.WithNamespaceCgroup). These are the namespaces of ctr and
+            // nerdctl, and of Kubernetes. In other namespaces, only the files can confirm a container.
             b"default" | b"k8s.io" => Meaning::Container {
                 runtime: Some(Runtime::Containerd),
                 id: Cow::Borrowed(segment),
@@ -211,7 +211,7 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
             _ => container(None, segment),
         };
     }
-    // Amazon's Fargate: the task's id and a number.
+    // Amazon Fargate uses the task's id and a number.
     if let Some((task, number)) = segment.split_at_checked(32)
         && let Some(digits) = number.strip_prefix(b"-")
         && parent == task
@@ -224,9 +224,8 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
     Meaning::Folder
 }
 
-/// The pod of a slice that the kubelet's systemd driver made, `[…-]kubepods[-QOS]-podUID` with `_` for the
-/// dashes of the uid (escapeSystemdCgroupName, pkg/kubelet/cm/cgroup_manager_linux.go), or Podman's
-/// `…-libpod_pod_ID`.
+/// Returns the pod of a slice. The kubelet's systemd driver makes `[…-]kubepods[-QOS]-podUID`, with `_` for the dashes
+/// of the uid (escapeSystemdCgroupName, pkg/kubelet/cm/cgroup_manager_linux.go). Podman makes `…-libpod_pod_ID`.
 fn pod_of_slice(stem: &[u8]) -> Option<Pod> {
     let dash = stem.iter().rposition(|&byte| byte == b'-')?;
     let (above, last) = (&stem[..dash], &stem[dash + 1..]);
@@ -245,7 +244,7 @@ fn pod_of_slice(stem: &[u8]) -> Option<Pod> {
     is_pod_uid(&uid).then(|| Pod { uid: Name::from(&uid[..]), qos: Some(qos) })
 }
 
-/// A UUID; or of a pod from a file on the node, a hash of 32 digits (pkg/kubelet/config/common.go).
+/// A UUID, or a hash of 32 digits for a pod from a file on the node (pkg/kubelet/config/common.go).
 fn is_pod_uid(uid: &[u8]) -> bool {
     match uid.len() {
         32 => is_hex(uid),
@@ -261,8 +260,8 @@ fn number(digits: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?.parse().ok()
 }
 
-/// Undoes `\xNN` of unit names (systemd.unit(5), "String Escaping for Inclusion in Unit Names"); what is no
-/// such escape stays.
+/// Undoes `\xNN` of unit names (systemd.unit(5), "String Escaping for Inclusion in Unit Names"). Other text stays
+/// unchanged.
 fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
     if !name.contains(&b'\\') {
         return Cow::Borrowed(name);
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_has_a_uid_or_a_hash() {
+    fn a_pod_uid_is_a_uuid_or_a_hash() {
         assert!(is_pod_uid(b"2b801b7a-5266-4386-864e-45ed71136371"));
         assert!(is_pod_uid(b"0123456789abcdef0123456789abcdef"));
         for no in [

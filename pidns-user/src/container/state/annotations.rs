@@ -1,4 +1,4 @@
-//! The facts about a container in the annotations of an OCI configuration, and in the labels of Docker.
+//! Takes facts about a container from OCI annotations and from Docker's labels.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use crate::{
 /// Annotations, or labels.
 pub(super) type Annotations = HashMap<String, String>;
 
-/// Longest name that is kept, bytes: Kubernetes allows 253, references to images stay below 1,024.
+/// Longest accepted name in bytes. Kubernetes allows 253, and image references stay below 1,024.
 const LONGEST_NAME: usize = 1024;
 
-/// A name as it was found: none where it is empty, or too long to be one.
+/// A name as found; `None` if it is empty or too long.
 pub(super) fn name(text: &str) -> Option<Name> {
     (!text.is_empty() && text.len() <= LONGEST_NAME).then(|| Name::from(text))
 }
 
-/// Which annotations have the fact, the best first.
+/// Annotations that contain the name of a container, the best first. The other facts have such a list too.
 const NAME: &[&str] = &[
     // containerd's CRI: internal/cri/annotations/annotations.go
     "io.kubernetes.cri.container-name",
@@ -28,7 +28,7 @@ const NAME: &[&str] = &[
 const IMAGE: &[&str] = &[
     "io.kubernetes.cri.image-name",
     "io.kubernetes.cri.podsandbox.image-name",
-    // CRI-O, internal/annotations/annotations.go: a name of the image, and what was asked for, often an id.
+    // CRI-O, internal/annotations/annotations.go: a name of the image, and the requested image, which is often an id.
     "io.kubernetes.cri-o.ImageName",
     "io.kubernetes.cri-o.Image",
 ];
@@ -37,33 +37,33 @@ const POD: &[&str] =
 const POD_NAMESPACE: &[&str] =
     &["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace", "io.kubernetes.cri-o.Namespace"];
 const POD_UID: &[&str] = &["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
-/// What a container of a pod is for: containerd's CRI, CRI-O (internal/annotations/annotations.go), cri-dockerd
-/// (core/helpers.go).
+/// The kind of a pod's container, according to containerd's CRI, CRI-O (internal/annotations/annotations.go) and
+/// cri-dockerd (core/helpers.go).
 const ROLE: &[&str] =
     &["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.docker.type"];
-/// How these three call the sandbox.
+/// Values of [`ROLE`] that mean a pod's sandbox.
 const SANDBOX: &[&str] = &["sandbox", "podsandbox"];
 /// nerdctl: pkg/labels/labels.go
 const NERDCTL_NAME: &[&str] = &["nerdctl/name"];
 const NERDCTL_NAMESPACE: &[&str] = &["nerdctl/namespace"];
-/// The tag alone, where an image was unpacked by hand: the OCI's image-spec, annotations.md
+/// Name of the image (the OCI's image-spec, annotations.md). If the image was unpacked by hand, it is only the tag.
 const REF_NAME: &[&str] = &["org.opencontainers.image.ref.name"];
 
-/// Whose container it is: that decides which program may have written the annotations.
+/// The programs that manage the container. They decide which annotations can be trusted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Whose {
+pub(super) struct Managers {
     pub(super) runtime: Option<Runtime>,
-    /// Its cgroup is in one that the kubelet made for a pod.
+    /// Whether the container's cgroup is inside the cgroup of a pod, which the kubelet creates.
     pub(super) in_pod: bool,
 }
 
-/// Adds what is not known yet. The author of an image chooses labels of Docker's containers and annotations of
-/// Podman's, so that Kubernetes' annotations are the kubelet's only in a pod of its, and others are believed only
-/// where no daemon has annotations of its own.
-pub(super) fn fill(container: &mut Container, annotations: &Annotations, whose: Whose) {
+/// Adds facts that are still unknown. An image's author chooses labels of Docker containers and annotations of Podman
+/// containers. So Kubernetes' annotations only count inside a kubelet's pod. Other annotations do not count for Docker,
+/// Podman and CRI-O, which store these facts elsewhere.
+pub(super) fn fill(container: &mut Container, annotations: &Annotations, managers: Managers) {
     let is_sandbox =
         ROLE.iter().filter_map(|key| annotations.get(*key)).any(|role| SANDBOX.contains(&&**role));
-    if whose.in_pod && is_sandbox {
+    if managers.in_pod && is_sandbox {
         container.role = Some(Role::Sandbox);
     }
     let find = |keys: &[&str]| keys.iter().find_map(|key| name(annotations.get(*key)?));
@@ -72,22 +72,23 @@ pub(super) fn fill(container: &mut Container, annotations: &Annotations, whose: 
             *fact = find(keys);
         }
     };
-    if whose.in_pod {
+    if managers.in_pod {
         add(&mut container.name, NAME);
         add(&mut container.image, IMAGE);
         add(&mut container.pod, POD);
         add(&mut container.pod_namespace, POD_NAMESPACE);
         add(&mut container.pod_uid, POD_UID);
     }
-    if !matches!(whose.runtime, Some(Runtime::Docker | Runtime::Podman | Runtime::Crio)) {
+    if !matches!(managers.runtime, Some(Runtime::Docker | Runtime::Podman | Runtime::Crio)) {
         add(&mut container.name, NERDCTL_NAME);
         add(&mut container.image, REF_NAME);
         add(&mut container.runtime_namespace, NERDCTL_NAMESPACE);
     }
 }
 
-/// The program that has runc or crun run the container: Podman and CRI-O record that (libpod/container_internal_common.go;
-/// internal/lib/constants/constants.go), containerd's CRI by what it writes.
+/// The program that started runc or crun. Podman and CRI-O write their name into an annotation
+/// (libpod/container_internal_common.go; internal/lib/constants/constants.go). containerd's CRI is recognized by its
+/// other annotations.
 pub(super) fn manager(annotations: &Annotations) -> Option<Runtime> {
     match annotations.get("io.container.manager").map(String::as_str) {
         Some("libpod") => Some(Runtime::Podman),
@@ -101,13 +102,13 @@ mod tests {
     use super::*;
 
     fn filled(pairs: &[(&str, &str)]) -> Container {
-        filled_of(pairs, Whose { runtime: Some(Runtime::Containerd), in_pod: true })
+        filled_of(pairs, Managers { runtime: Some(Runtime::Containerd), in_pod: true })
     }
 
-    fn filled_of(pairs: &[(&str, &str)], whose: Whose) -> Container {
+    fn filled_of(pairs: &[(&str, &str)], managers: Managers) -> Container {
         let mut container = Container::default();
         let annotations = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        fill(&mut container, &annotations, whose);
+        fill(&mut container, &annotations, managers);
         container
     }
 
@@ -150,13 +151,13 @@ mod tests {
         ] {
             assert_eq!(filled(&[(key, value)]).role, Some(Role::Sandbox), "{key}");
             assert_eq!(filled(&[(key, "container")]).role, None, "{key}");
-            let whose = Whose { runtime: Some(Runtime::Docker), in_pod: false };
-            assert_eq!(filled_of(&[(key, value)], whose).role, None, "an image's label");
+            let managers = Managers { runtime: Some(Runtime::Docker), in_pod: false };
+            assert_eq!(filled_of(&[(key, value)], managers).role, None, "an image's label");
         }
     }
 
     #[test]
-    fn labels_of_an_image_are_neither_kubernetes_nor_a_daemon() {
+    fn labels_of_an_image_are_not_taken_for_kubernetes_annotations() {
         let image = [
             ("io.kubernetes.container.name", "coredns"),
             ("io.kubernetes.cri.image-name", "registry.example/coredns:1"),
@@ -167,15 +168,15 @@ mod tests {
             ("org.opencontainers.image.ref.name", "1.2"),
         ];
         for runtime in [Runtime::Docker, Runtime::Podman, Runtime::Crio] {
-            let found = filled_of(&image, Whose { runtime: Some(runtime), in_pod: false });
+            let found = filled_of(&image, Managers { runtime: Some(runtime), in_pod: false });
             assert_eq!(found, Container::default(), "{runtime:?}");
         }
-        let found = filled_of(&image, Whose { runtime: Some(Runtime::Containerd), in_pod: false });
+        let found = filled_of(&image, Managers { runtime: Some(Runtime::Containerd), in_pod: false });
         assert_eq!((found.name, found.image, found.pod), (name("web"), name("1.2"), None));
     }
 
     #[test]
-    fn an_empty_or_endless_name_is_none() {
+    fn empty_and_overlong_names_are_ignored() {
         let long = "x".repeat(LONGEST_NAME + 1);
         assert_eq!(filled(&[("nerdctl/name", "")]), Container::default());
         assert_eq!(filled(&[("nerdctl/name", &long)]), Container::default());

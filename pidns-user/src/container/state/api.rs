@@ -1,8 +1,7 @@
-//! The daemons themselves, asked through their sockets: only where the user wants it, and only what their
-//! files do not have.
+//! Queries the daemons through their sockets: only if the user requests it, and only for facts that their files lack.
 //!
-//! A question is one HTTP request on a Unix socket, and its answer is bounded in time and size. (A client library would bound
-//! neither, and be 58 crates.)
+//! A query is one HTTP request on a Unix socket, and its answer is limited in time and size. (A client library would
+//! limit neither, and would add 58 crates.)
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -23,16 +22,16 @@ use super::{
 };
 use crate::event::container::Runtime;
 
-/// How long an answer may take. A daemon answers within milliseconds; one that does not is not asked again.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Largest answer that is read, bytes, with its headers: one about a container takes some 10 KiB.
+/// Time limit for an answer. Daemons answer within milliseconds. One that does not is never queried again.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest accepted answer in bytes, headers included. A container's takes about 10 KiB.
 const LARGEST_ANSWER: u64 = 4 << 20;
-/// Of an error's text, so many bytes are kept.
+/// Limit for the text of an error, in bytes.
 const LONGEST_REASON: usize = 200;
 
-/// Docker's and Podman's sockets. What they answer is believed as their files are: if it names the process.
+/// Docker's and Podman's sockets. Their answers are trusted like their files, so only if they name the process.
 ///
-/// The sockets of rootless daemons are not asked: they are their users', who could answer without end.
+/// Sockets of rootless daemons are not queried: they belong to users, who could answer without end.
 #[derive(Debug)]
 pub struct Api {
     sockets: [Socket; 2],
@@ -42,24 +41,24 @@ pub struct Api {
 struct Socket {
     runtime: Runtime,
     path: PathBuf,
-    /// It did not answer in time.
+    /// Whether it failed to answer in time.
     is_dead: AtomicBool,
 }
 
-/// Why there is no answer.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
-    #[error("no answer within {} s: it is not asked again", PATIENCE.as_secs())]
+    #[error("no answer within {} s: it will not be queried again", TIMEOUT.as_secs())]
     Silent,
     #[error("its answer is larger than {} MiB", LARGEST_ANSWER >> 20)]
     Endless,
     #[error("{0}")]
     Io(io::Error),
-    #[error("it answers with what is no HTTP")]
+    #[error("its answer is not HTTP")]
     NoHttp,
-    #[error("it answers {status}: {reason}")]
+    #[error("its answer is {status}: {reason}")]
     Refused { status: u16, reason: String },
-    #[error("its answer: {0}")]
+    #[error("its answer is damaged: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -74,7 +73,7 @@ impl From<io::Error> for AskError {
 }
 
 impl Api {
-    /// Asks nothing yet.
+    /// The sockets below these roots. This queries no daemon.
     pub fn new(roots: &Roots) -> Self {
         let socket = |runtime, path: &Path| Socket {
             runtime: engine(runtime, path),
@@ -89,8 +88,8 @@ impl Api {
         }
     }
 
-    /// What the daemons know of the container of this id, if that is one of `runtime` (or of any), and which
-    /// knows it.
+    /// Returns what a daemon knows about the container with this id, and which daemon. With `runtime`, only that
+    /// runtime's daemon is queried.
     pub(super) fn ask(
         &self,
         runtime: Option<Runtime>,
@@ -118,18 +117,18 @@ impl Api {
     }
 }
 
-/// Whose socket this is: Podman's package for those who are used to Docker makes Docker's a link to its own.
+/// The runtime that owns this socket. Podman's Docker-compatible package makes Docker's socket a link to its own.
 fn engine(runtime: Runtime, socket: &Path) -> Runtime {
     let is_podman = socket.canonicalize().is_ok_and(|real| real.ends_with("podman.sock"));
     if is_podman { Runtime::Podman } else { runtime }
 }
 
-/// Asks for one container; none where the daemon has no such.
+/// Queries one container; `None` if the daemon does not know it.
 fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>, AskError> {
     let answer = get(socket, &format!("/containers/{id}/json"))?;
     let (status, body) = parse(&answer).ok_or(AskError::NoHttp)?;
     match status {
-        // Podman, which answers as Docker does, has as many statuses of its own. Both answer what Docker writes into its file.
+        // Both daemons answer in the form of Docker's file. Podman only has different values for the status.
         200 => Ok(Some(daemons::of_docker(serde_json::from_slice(body)?, in_pod))),
         404 => Ok(None),
         status => {
@@ -139,14 +138,14 @@ fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>
     }
 }
 
-/// All that the daemon answers to a GET, headers and body. Of HTTP 1.0, as which it is asked, the answer ends with the connection, and
-/// comes in one piece.
+/// Returns the daemon's whole answer to a GET, headers and body. With HTTP 1.0 it ends with the connection, not
+/// chunked.
 fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AskError> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let flags = SocketFlags::CLOEXEC;
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
-    // It bounds connecting, too: where no process accepts, that waits.
-    set_socket_timeout(&fd, Timeout::Send, Some(PATIENCE)).map_err(io::Error::from)?;
+    // The send timeout also limits connecting, which waits if no process accepts.
+    set_socket_timeout(&fd, Timeout::Send, Some(TIMEOUT)).map_err(io::Error::from)?;
     let address = SocketAddrUnix::new(socket).map_err(io::Error::from)?;
     connect(&fd, &address).map_err(io::Error::from)?;
     let mut stream = UnixStream::from(fd);
@@ -171,7 +170,7 @@ fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AskError> {
     }
 }
 
-/// The status and the body of an answer.
+/// Splits an answer into status and body.
 fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let head = str::from_utf8(&answer[..end]).ok()?;
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_its_status_and_its_body() {
+    fn an_answer_is_split_into_status_and_body() {
         let parsed = |text: &str| parse(text.as_bytes()).map(|(status, body)| (status, body.to_vec()));
         assert_eq!(parsed("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Some((200, b"{}".to_vec())));
         assert_eq!(parsed("HTTP/1.1 404 Not Found\r\n\r\n"), Some((404, Vec::new())));
@@ -198,7 +197,7 @@ mod tests {
         }
     }
 
-    /// What a daemon that answers so is found to be, and how long that took.
+    /// The error for a daemon that answers like this, and the time it took.
     fn answered_with(answer: impl Fn(&mut UnixStream) + Send + 'static) -> (String, Duration) {
         let base = tempfile::tempdir().unwrap();
         let socket = base.path().join("docker.sock");
@@ -215,38 +214,38 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_end_is_left_when_it_is_too_large() {
+    fn an_endless_answer_is_abandoned_at_the_size_limit() {
         let (error, took) = answered_with(|connection| {
             let piece = [b'x'; 64 << 10];
             while connection.write_all(&piece).is_ok() {}
         });
         assert_eq!(error, "its answer is larger than 4 MiB");
-        assert!(took < PATIENCE, "{took:?}");
+        assert!(took < TIMEOUT, "{took:?}");
     }
 
     #[test]
-    fn an_answer_that_comes_byte_by_byte_is_left_when_it_takes_too_long() {
+    fn a_slow_answer_is_abandoned_at_the_time_limit() {
         let (error, took) = answered_with(|connection| {
             while connection.write_all(b"x").is_ok() {
                 thread::sleep(Duration::from_millis(100));
             }
         });
-        assert_eq!(error, "no answer within 2 s: it is not asked again");
-        assert!(took >= PATIENCE && took < PATIENCE * 2, "{took:?}");
+        assert_eq!(error, "no answer within 2 s: it will not be queried again");
+        assert!(took >= TIMEOUT && took < TIMEOUT * 2, "{took:?}");
     }
 
     #[test]
-    fn a_daemon_that_accepts_no_connection_is_not_waited_for() {
+    fn a_daemon_that_accepts_no_connection_times_out() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("docker.sock");
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::bind(&fd, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         rustix::net::listen(&fd, 0).unwrap();
-        // Takes the one place that there is.
+        // Takes the only place in the queue.
         let _waits = UnixStream::connect(&path).unwrap();
         let began = Instant::now();
         let error = inspect(&path, "web", false).expect_err("no answer").to_string();
         assert!(error.starts_with("no answer within 2 s"), "{error}");
-        assert!(began.elapsed() < PATIENCE * 2);
+        assert!(began.elapsed() < TIMEOUT * 2);
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemons and Podman keep about a container: the names that the OCI runtimes below them do not know.
+//! Reads what Docker, containerd, Podman and CRI-O keep about a container: names that OCI runtimes do not know.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     super::roots::Folders,
-    annotations::{self, Annotations, Whose, name},
+    annotations::{self, Annotations, Managers, name},
     oci::Config,
     process::Init,
     read::{FolderName, ReadFailure, Reader},
@@ -14,10 +14,10 @@ use super::{
 use crate::event::container::{Container, Runtime};
 use crate::event::identity::HostPid;
 
-/// The facts of a file, and about which process.
+/// The facts of a file, and the process that they are about.
 #[derive(Debug, Default)]
 pub(super) struct DaemonRecord {
-    /// Its first process, where the files have it.
+    /// Its first process, if the files name it.
     pub(super) pid: Option<HostPid>,
     pub(super) names: Container,
 }
@@ -54,7 +54,7 @@ struct DockerConfig {
     labels: Option<Annotations>,
 }
 
-/// Docker's file about a container.
+/// Reads Docker's file about a container.
 pub(super) fn docker(
     reader: &Reader,
     folders: &Folders,
@@ -65,17 +65,17 @@ pub(super) fn docker(
     Ok(of_docker(reader.json(&folders.docker_data, &file)?, in_pod))
 }
 
-/// The same of what the daemon answers, which has the same form (docs.docker.com, Engine API, ContainerInspect).
+/// Converts the daemon's answer, which has the same form (docs.docker.com, Engine API, ContainerInspect).
 pub(super) fn of_docker(docker: Docker, in_pod: bool) -> DaemonRecord {
     let mut names = Container::default();
-    let whose = Whose { runtime: Some(Runtime::Docker), in_pod };
-    annotations::fill(&mut names, &docker.config.labels.unwrap_or_default(), whose);
+    let managers = Managers { runtime: Some(Runtime::Docker), in_pod };
+    annotations::fill(&mut names, &docker.config.labels.unwrap_or_default(), managers);
     names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
     names.image = names.image.or_else(|| name(&docker.config.image));
     DaemonRecord { pid: HostPid::known(docker.state.pid), names }
 }
 
-/// containerd's bundle of a container: its configuration, and the PID that the shim wrote
+/// Reads containerd's bundle of a container: its configuration, and the PID that the shim wrote
 /// (cmd/containerd-shim-runc-v2/process/utils.go).
 pub(super) fn containerd(
     reader: &Reader,
@@ -86,8 +86,8 @@ pub(super) fn containerd(
     let bundle = Path::new(namespace.as_str()).join(id.as_str());
     let config: Config = reader.json(&folders.containerd_tasks, &bundle.join("config.json"))?;
     let mut names = Container::default();
-    let whose = Whose { runtime: Some(Runtime::Containerd), in_pod };
-    annotations::fill(&mut names, &config.annotations.unwrap_or_default(), whose);
+    let managers = Managers { runtime: Some(Runtime::Containerd), in_pod };
+    annotations::fill(&mut names, &config.annotations.unwrap_or_default(), managers);
     Ok(DaemonRecord { pid: reader.pid(&folders.containerd_tasks, &bundle.join("init.pid")).ok(), names })
 }
 
@@ -97,29 +97,29 @@ struct Stored {
     id: String,
     #[serde(default)]
     names: Option<Vec<String>>,
-    /// JSON in a string.
+    /// JSON inside a string.
     #[serde(default)]
     metadata: String,
 }
 
-/// What Podman and CRI-O put there: RuntimeContainerMetadata, libpod/storage.go and
+/// The content of that string for Podman and CRI-O: RuntimeContainerMetadata, libpod/storage.go and
 /// internal/storage/runtime.go.
 #[derive(Default, Deserialize)]
 struct Metadata {
     #[serde(rename = "image-name", default)]
     image_name: String,
-    /// CRI-O's alone: the pod's name is not in it, but the container's in the pod.
+    /// Only CRI-O's: the container's name in its pod, without the pod's name.
     #[serde(rename = "metadata-name", default)]
     metadata_name: String,
 }
 
-/// What Podman and CRI-O keep through containers/storage: a list with the names of all containers, and the
-/// configuration of each. What could not be read goes to `doubts`.
+/// Reads what Podman and CRI-O keep through containers/storage: a list with the names of all containers, and the
+/// configuration of each. Adds unreadable files to `doubts`.
 pub(super) fn storage(
     reader: &Reader,
     folders: &Folders,
     id: FolderName<'_>,
-    whose: Whose,
+    managers: Managers,
     doubts: &mut Vec<String>,
 ) -> Option<DaemonRecord> {
     let mut record: Option<DaemonRecord> = None;
@@ -134,7 +134,7 @@ pub(super) fn storage(
             match reader.json::<Config>(&driver, &userdata.join("config.json")) {
                 Ok(config) => {
                     let record = record.get_or_insert_default();
-                    annotations::fill(&mut record.names, &config.annotations.unwrap_or_default(), whose);
+                    annotations::fill(&mut record.names, &config.annotations.unwrap_or_default(), managers);
                 }
                 Err(ReadFailure::Absent(_)) => {}
                 Err(error) => doubts.push(error.to_string()),

@@ -1,83 +1,84 @@
-//! From where a process is to the whole of what its runtime keeps on disk about that container.
+//! Finds the container of a process from its cgroup ([`ParsedCgroup`]), and what the runtime's files say about it.
 //!
-//! Nothing here is fatal: what cannot be read, or is about another process, becomes a doubt of the container.
+//! No error here is fatal: if a file cannot be read, or is about another process, the container gets a doubt.
 
 mod annotations;
 mod api;
 mod daemons;
 mod first_processes;
+mod lookup;
 mod oci;
 mod process;
 mod read;
 mod watchers;
 
-use std::{collections::HashSet, path::Path};
+use std::collections::HashSet;
 
 use super::{
     Roots,
-    cgroup::{Candidate, Layer, Place, Pod},
-    roots::{Folder, Folders},
+    cgroup::{Candidate, Layer, ParsedCgroup},
 };
 use crate::{
-    event::container::{Container, Runtime, is_long_id},
+    event::container::{Container, Runtime},
     event::identity::ProcessKey,
     text::Name,
 };
-use annotations::Whose;
 pub use api::Api;
-use daemons::DaemonRecord;
-pub(super) use first_processes::{FirstProcesses, StateOf};
+pub(super) use first_processes::{FirstProcesses, StateId};
+use lookup::FileLookup;
 use process::Init;
-pub(super) use process::{is_there, parent_of};
-use read::{FolderName, ReadFailure, Reader};
-pub(super) use watchers::nspawn_machine;
+pub(super) use process::{parent_of, process_exists};
+use read::{FolderName, Reader};
+use watchers::Claim;
+pub(super) use watchers::{Parent, nspawn_machine};
 
-/// What was found out of a place.
+/// The result for a cgroup.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// None where the process is in no container, and no unit.
+    /// `None` if the process is in no container and no unit.
     pub(super) container: Option<Container>,
-    /// Whether that is all: false while a later read could find more, as a runtime writes its files only
-    /// after the first process exists.
+    /// Whether the result is final. A later read may find more, because a runtime writes its files only after the first
+    /// process exists.
     pub(super) settled: bool,
     /// The first process that the files name.
-    pub(super) witness: Option<Witness>,
+    pub(super) confirmed_by: Option<ConfirmedBy>,
 }
 
-/// The first process of a container: while it lives, what was found is true of the others too.
+/// The first process of a container. While it lives, the result also holds for the container's other processes.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct ConfirmedBy {
     init: Init,
     /// The container's own cgroup.
     path: Vec<u8>,
 }
 
-impl Witness {
-    /// Whether what was found is about the container of this process too.
-    pub(super) fn speaks_for(&self, process: ProcessKey, roots: &Roots) -> bool {
+impl ConfirmedBy {
+    /// Whether the result also holds for this process.
+    pub(super) fn confirms(&self, process: ProcessKey, roots: &Roots) -> bool {
         self.init.doubt(process, &self.path, &roots.proc).is_none()
     }
 }
 
-/// Most doubts of a container that are kept, and the longest, bytes: who wrote the files chooses how many there are.
-const MOST_DOUBTS: usize = 16;
+/// Limits for the number of a container's doubts, and for the length of each in bytes. The author of the files controls
+/// how many doubts there are.
+const MAX_DOUBTS: usize = 16;
 const LONGEST_DOUBT: usize = 512;
 
-/// The container that `process` is in, from its place and the files, and then the daemons.
-pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, place: &Place) -> Found {
+/// Finds the container of `process`: first from its cgroup and the files, then from the daemons.
+pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, parsed: &ParsedCgroup) -> Found {
     let reader = Reader::new();
-    let count = place.containers.len();
+    let count = parsed.containers.len();
     let mut found = match count {
-        0 => find_candidate(&reader, roots, process, &place.candidates, place),
-        _ => find_record(&reader, roots, api, process, place, count),
+        0 => find_candidate(&reader, roots, process, &parsed.candidates, parsed),
+        _ => find_record(&reader, roots, api, process, parsed, count),
     };
-    if found.witness.is_none() && count > 0 {
-        // A process that is root in a container may make cgroups there and name them after any other, and move into one.
-        let outer = (1..count).rev().map(|count| find_record(&reader, roots, None, process, place, count));
+    if found.confirmed_by.is_none() && count > 0 {
+        // A process that is root in a container can make cgroups there, give them any name, and move into one.
+        let outer = (1..count).rev().map(|count| find_record(&reader, roots, None, process, parsed, count));
         let outer = outer
-            .chain(std::iter::once_with(|| find_candidate(&reader, roots, process, &place.around, place)));
+            .chain(std::iter::once_with(|| find_candidate(&reader, roots, process, &parsed.around, parsed)));
         let is_its_first =
-            |found: &Found| found.witness.as_ref().is_some_and(|of| of.init.pid == process.pid);
+            |found: &Found| found.confirmed_by.as_ref().is_some_and(|of| of.init.pid == process.pid);
         let claim = found.container.as_ref().map(Container::label);
         if let Some(outer) = outer.into_iter().find(is_its_first) {
             found = outer;
@@ -85,41 +86,48 @@ pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, place:
             let container = found.container.get_or_insert_default();
             container
                 .doubts
-                .push(format!("its cgroup is named like another one's: {}", claim.for_terminal()));
+                .push(format!("its cgroup has the name of another container: {}", claim.for_terminal()));
         }
     }
     if let Some(container) = &mut found.container {
-        container.by_cgroup_alone = found.witness.is_none();
+        container.by_cgroup_alone = found.confirmed_by.is_none();
         bound(&mut container.doubts);
     }
     found
 }
 
-/// The container of this state, whose first process `process` is, though its cgroup does not name it.
+/// Returns the container of this state. `process` is its first process, but its cgroup does not name it.
 pub(super) fn find_by_first_process(
     roots: &Roots,
     process: ProcessKey,
-    place: &Place,
-    state: StateOf,
+    parsed: &ParsedCgroup,
+    state: StateId,
 ) -> Option<Found> {
-    let StateOf { id, runtime_namespace } = state;
-    // What is in the innermost folder that may be a container's is in this one. Where there is none it has no cgroup of its own,
-    // and the state is about the first process alone.
-    let path = place.candidates.first().map(|candidate| candidate.path.clone()).unwrap_or_default();
+    let StateId { id, runtime_namespace, user } = state;
+    // If the cgroup's path has a directory that may belong to a container, the innermost one is this container's. If
+    // not, the container has no cgroup of its own, and the result is only valid for the first process.
+    let path = parsed.candidates.first().map(|candidate| candidate.path.clone()).unwrap_or_default();
     let parent = runtime_namespace.as_deref().map(Name::from);
     let candidate = Candidate { id: Name::from(&*id), parent, path };
-    let mut found = find_candidate(&Reader::new(), roots, process, &[candidate], place);
-    found.witness.as_ref()?;
-    bound(&mut found.container.as_mut()?.doubts);
+    let parsed = ParsedCgroup { user: user.or(parsed.user), ..parsed.clone() };
+    let mut found = find_candidate(&Reader::new(), roots, process, &[candidate], &parsed);
+    found.confirmed_by.as_ref()?;
+    let container = found.container.as_mut()?;
+    if user.is_some()
+        && let Some(claim) = watchers::claim_about(process, &roots.proc, &id)
+    {
+        add_claimed_name(container, claim);
+    }
+    bound(&mut container.doubts);
     Some(found)
 }
 
-/// Each doubt once, and a bounded number of them.
+/// Removes duplicate doubts and limits their number and length.
 fn bound(doubts: &mut Vec<String>) {
     let mut seen = HashSet::new();
     doubts.retain(|doubt| seen.insert(doubt.clone()));
-    let more = doubts.len().saturating_sub(MOST_DOUBTS);
-    doubts.truncate(MOST_DOUBTS);
+    let more = doubts.len().saturating_sub(MAX_DOUBTS);
+    doubts.truncate(MAX_DOUBTS);
     for doubt in doubts.iter_mut().filter(|doubt| doubt.len() > LONGEST_DOUBT) {
         doubt.truncate(doubt.floor_char_boundary(LONGEST_DOUBT));
         doubt.push('…');
@@ -129,45 +137,46 @@ fn bound(doubts: &mut Vec<String>) {
     }
 }
 
-/// The innermost of the outermost `count` containers of a place, of which there must be so many.
+/// Finds a container of nested ones: the innermost of the outermost `count` containers of a cgroup. It must have that
+/// many.
 fn find_record(
     reader: &Reader,
     roots: &Roots,
     api: Option<&Api>,
     process: ProcessKey,
-    place: &Place,
+    parsed: &ParsedCgroup,
     count: usize,
 ) -> Found {
-    let innermost = &place.containers[count - 1];
+    let innermost = &parsed.containers[count - 1];
     let mut container = of_layer(innermost);
-    if count == place.containers.len() {
-        container.unit = place.unit.clone();
+    if count == parsed.containers.len() {
+        container.unit = parsed.unit.clone();
     }
-    container.outer = outer(place, count);
+    container.outer = outer(parsed, count);
     if innermost.runtime == Some(Runtime::Lxc)
         && let Some(name) = watchers::lxc_name(process, &roots.proc, innermost)
     {
         container.name = Some(name);
     }
     if matches!(innermost.runtime, Some(Runtime::Lxc | Runtime::Nspawn)) {
-        // Its name is its id, and its files have no more.
-        return Found { container: Some(container), settled: true, witness: None };
+        // Its id is its name, and its files have nothing more.
+        return Found { container: Some(container), settled: true, confirmed_by: None };
     }
-    let sought = Sought { layer: innermost, process, proc: &roots.proc, reader };
+    let lookup = FileLookup { layer: innermost, process, proc: &roots.proc, reader };
     let Some(id) = FolderName::new(innermost.id.as_bytes()) else {
-        container.doubts.push(format!("its id is no file name: {}", innermost.id.for_terminal()));
-        return Found { container: Some(container), settled: true, witness: None };
+        container.doubts.push(format!("its id is not a valid file name: {}", innermost.id.for_terminal()));
+        return Found { container: Some(container), settled: true, confirmed_by: None };
     };
     let own = innermost.user.map(|uid| roots.folders_of(uid));
     let everywhere = own.into_iter().chain([roots.folders()]);
-    let mut init = everywhere.into_iter().find_map(|folders| sought.fill(&folders, id, &mut container));
+    let mut init = everywhere.into_iter().find_map(|folders| lookup.fill(&folders, id, &mut container));
     if container.name.is_none()
         && let Some(api) = api
     {
-        init = sought.ask(api, id, init, &mut container).or(init);
+        init = lookup.ask(api, id, init, &mut container).or(init);
     }
     if init.is_none() && container.doubts.is_empty() {
-        container.doubts.push(format!("no runtime's files have {}", id.as_str()));
+        container.doubts.push(format!("no runtime has a file about {}", id.as_str()));
     }
     if container.name.is_none()
         && matches!(container.runtime, None | Some(Runtime::Podman))
@@ -175,52 +184,63 @@ fn find_record(
         && claim.runtime == Runtime::Podman
         && claim.id.as_ref() == Some(&innermost.id)
     {
-        container
-            .doubts
-            .push("its name is what conmon was started with: no file of Podman's has it".to_owned());
-        container.name = Some(claim.name);
+        add_claimed_name(&mut container, claim);
     }
-    let witness = init.map(|init| Witness { init, path: innermost.path.clone() });
-    Found { container: Some(container), settled: witness.is_some(), witness }
+    let confirmed_by = init.map(|init| ConfirmedBy { init, path: innermost.path.clone() });
+    Found { container: Some(container), settled: confirmed_by.is_some(), confirmed_by }
 }
 
-/// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.
+/// Adds the name that conmon's command line contains, if no file has one.
+fn add_claimed_name(container: &mut Container, claim: Claim) {
+    if container.name.is_none() {
+        container
+            .doubts
+            .push("its name is only known from conmon's command line, not from a file of Podman".to_owned());
+        container.name = Some(claim.name);
+    }
+}
+
+/// Finds a container by a directory that may be named after it. A runtime must have a file about it that names this
+/// process.
 fn find_candidate(
     reader: &Reader,
     roots: &Roots,
     process: ProcessKey,
     candidates: &[Candidate],
-    place: &Place,
+    parsed: &ParsedCgroup,
 ) -> Found {
     for candidate in candidates {
         let Some(id) = FolderName::new(candidate.id.as_bytes()) else { continue };
+        // Directories outside of the containers belong to the user of the outermost container.
+        let user = parsed.containers.front().map_or(parsed.user, |outermost| outermost.user);
         let layer = Layer {
             runtime: None,
             id: candidate.id.clone(),
             runtime_namespace: candidate.parent.clone(),
             pod: None,
-            // Of the folders around containers, the user is theirs.
-            user: place.containers.front().map_or(place.user, |outermost| outermost.user),
+            user,
             path: candidate.path.clone(),
         };
         let mut container = Container { runtime_namespace: None, ..of_layer(&layer) };
-        let sought = Sought { layer: &layer, process, proc: &roots.proc, reader };
-        if let Some(init) = sought.fill(&roots.folders(), id, &mut container) {
-            let witness = Some(Witness { init, path: layer.path });
-            return Found { container: Some(container), settled: true, witness };
+        let lookup = FileLookup { layer: &layer, process, proc: &roots.proc, reader };
+        let everywhere = user.map(|uid| roots.folders_of(uid)).into_iter().chain([roots.folders()]);
+        let init = everywhere.into_iter().find_map(|folders| lookup.fill(&folders, id, &mut container));
+        if let Some(init) = init {
+            let confirmed_by = Some(ConfirmedBy { init, path: layer.path });
+            return Found { container: Some(container), settled: true, confirmed_by };
         }
     }
-    let unit = place.unit.as_ref().map(|unit| Container {
+    let unit = parsed.unit.as_ref().map(|unit| Container {
         runtime: Some(Runtime::Systemd),
         name: Some(unit.clone()),
         unit: Some(unit.clone()),
-        user: place.user,
+        user: parsed.user,
         ..Container::default()
     });
-    Found { container: unit, settled: candidates.is_empty(), witness: None }
+    Found { container: unit, settled: candidates.is_empty(), confirmed_by: None }
 }
 
-/// What the path alone has.
+/// Returns the facts that the path alone shows.
 fn of_layer(layer: &Layer) -> Container {
     let is_named = matches!(layer.runtime, Some(Runtime::Lxc | Runtime::Nspawn));
     Container {
@@ -235,287 +255,10 @@ fn of_layer(layer: &Layer) -> Container {
     }
 }
 
-/// The containers around the innermost of the outermost `count`, each in the next.
-fn outer(place: &Place, count: usize) -> Option<Box<Container>> {
-    let around = place.containers.iter().take(count.saturating_sub(1));
+/// The containers around the innermost of the outermost `count`, each nested in the next.
+fn outer(parsed: &ParsedCgroup, count: usize) -> Option<Box<Container>> {
+    let around = parsed.containers.iter().take(count.saturating_sub(1));
     around.fold(None, |outer, layer| {
         Some(Box::new(Container { outer, by_cgroup_alone: true, ..of_layer(layer) }))
     })
-}
-
-/// A container that is searched for in the files.
-struct Sought<'a> {
-    layer: &'a Layer,
-    process: ProcessKey,
-    proc: &'a Path,
-    reader: &'a Reader,
-}
-
-/// A folder of an OCI runtime's state, and whose it is.
-struct OciRoot {
-    folder: Folder,
-    /// Who runs containers there, and in which namespace.
-    manager: Option<Runtime>,
-    namespace: Option<String>,
-}
-
-impl Sought<'_> {
-    /// Adds the facts of the files; returns the first process of the container, where one of them is about this
-    /// process's.
-    fn fill(&self, folders: &Folders, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
-        let doubts_before = container.doubts.len();
-        let Some((root, state)) = self.oci_state(folders, id, &mut container.doubts) else {
-            // Where there is such a state but not of this process, or one may not be read, a daemon's file, which
-            // has no start, proves nothing.
-            let has_state = container.doubts.len() > doubts_before;
-            return if has_state { None } else { self.fill_without_oci(folders, id, container) };
-        };
-        let manager = root.manager.or_else(|| annotations::manager(&state.annotations));
-        let runtime = manager.or(container.runtime).unwrap_or(state.runtime);
-        container.runtime = Some(runtime);
-        if runtime == Runtime::Containerd {
-            container.runtime_namespace =
-                root.namespace.as_deref().map(Name::from).or(container.runtime_namespace.take());
-        }
-        let whose = Whose { runtime: Some(runtime), in_pod: self.in_pod() };
-        annotations::fill(container, &state.annotations, whose);
-        // Of the daemon's file, the name is right even before it has written down the PID.
-        let record = self.daemon(folders, id, container).filter(|record| {
-            let other = record.pid.filter(|&pid| pid != state.init.pid);
-            if let Some(pid) = other {
-                let (first, daemon) = (state.init.pid, runtime.name());
-                container
-                    .doubts
-                    .push(format!("{daemon} takes PID {pid} for its first process, and not {first}"));
-            }
-            other.is_none()
-        });
-        if let Some(record) = record {
-            add(container, record.names);
-        }
-        Some(state.init)
-    }
-
-    /// The state of the OCI runtime that runs it.
-    fn oci_state(
-        &self,
-        folders: &Folders,
-        id: FolderName<'_>,
-        doubts: &mut Vec<String>,
-    ) -> Option<(OciRoot, oci::StateFile)> {
-        for root in self.oci_roots(folders, doubts) {
-            let state = match oci::read(self.reader, &root.folder, id) {
-                Ok(state) => state,
-                Err(ReadFailure::Absent(_)) => continue,
-                Err(error @ ReadFailure::Spent) => {
-                    doubts.push(error.to_string());
-                    break;
-                }
-                Err(error) => {
-                    doubts.push(error.to_string());
-                    continue;
-                }
-            };
-            let manager = root.manager.or_else(|| annotations::manager(&state.annotations));
-            if !self.may_be_run_by(manager) {
-                continue;
-            }
-            match state.init.doubt(self.process, &self.layer.path, self.proc) {
-                None => return Some((root, state)),
-                Some(doubt) => {
-                    doubts.push(format!("{}: {doubt}", root.folder.join(id.as_str()).path().display()))
-                }
-            }
-        }
-        None
-    }
-
-    /// Whether the kubelet made the cgroup around it.
-    fn in_pod(&self) -> bool {
-        self.layer.pod.as_ref().is_some_and(Pod::is_kubelets)
-    }
-
-    /// Whether the path names this runtime, or names none and has an id such as it gives: those of Docker,
-    /// Podman and CRI-O are always made up, and most folders that are named like a container are none.
-    fn may_be_of(&self, runtime: Runtime) -> bool {
-        match self.layer.runtime {
-            Some(named) => named == runtime,
-            None => runtime == Runtime::Containerd || is_long_id(self.layer.id.as_bytes()),
-        }
-    }
-
-    /// Whether the path names this manager, or none; Docker and containerd keep the state in folders of their
-    /// own.
-    fn may_be_run_by(&self, manager: Option<Runtime>) -> bool {
-        match (self.layer.runtime, manager) {
-            (None, _) => true,
-            (Some(named), Some(manager)) => named == manager,
-            (Some(named), None) => !matches!(named, Runtime::Docker | Runtime::Containerd),
-        }
-    }
-
-    fn oci_roots(&self, folders: &Folders, doubts: &mut Vec<String>) -> Vec<OciRoot> {
-        let mut found = Vec::new();
-        let named = self.layer.runtime_namespace.as_ref();
-        let is = |runtime| self.may_be_of(runtime);
-        if is(Runtime::Docker) {
-            // daemon/runtime_unix.go
-            let is_runtime = |name: FolderName<'_>| name.as_str().starts_with("runtime-");
-            for runtime in self.reader.folders(&folders.docker_run, doubts, is_runtime) {
-                let runtime = folders.docker_run.join(runtime);
-                for namespace in self.namespaces(named, &runtime, doubts) {
-                    let folder = runtime.join(namespace);
-                    found.push(OciRoot { folder, manager: Some(Runtime::Docker), namespace: None });
-                }
-            }
-        }
-        if is(Runtime::Containerd) || is(Runtime::Docker) {
-            for namespace in self.namespaces(named, &folders.containerd_runc, doubts) {
-                // The namespace that dockerd uses unless configured otherwise.
-                let manager = if namespace == "moby" { Runtime::Docker } else { Runtime::Containerd };
-                let folder = folders.containerd_runc.join(&namespace);
-                found.push(OciRoot { folder, manager: Some(manager), namespace: Some(namespace) });
-            }
-        }
-        for folder in [&folders.runc, &folders.crun] {
-            found.push(OciRoot { folder: folder.clone(), manager: None, namespace: None });
-        }
-        found
-    }
-
-    /// The containerd namespaces to read in a folder: the one that the path of the cgroup names, else all.
-    fn namespaces(&self, named: Option<&Name>, folder: &Folder, doubts: &mut Vec<String>) -> Vec<String> {
-        match named.map(|name| FolderName::new(name.as_bytes())) {
-            Some(Some(named)) => vec![named.as_str().to_owned()],
-            Some(None) => Vec::new(),
-            None => self.reader.folders(folder, doubts, |_| true),
-        }
-    }
-
-    /// Where neither runc nor crun has the state, as with Kata or gVisor: the daemon's file, if it names the process.
-    fn fill_without_oci(
-        &self,
-        folders: &Folders,
-        id: FolderName<'_>,
-        container: &mut Container,
-    ) -> Option<Init> {
-        let named = container.runtime;
-        for runtime in [Runtime::Docker, Runtime::Containerd, Runtime::Podman] {
-            let is_crio = named == Some(Runtime::Crio) && runtime == Runtime::Podman;
-            if !is_crio && !self.may_be_of(runtime) {
-                continue;
-            }
-            let mut claim = Container { runtime: Some(runtime), ..container.clone() };
-            let record = self.daemon(folders, id, &mut claim);
-            container.doubts = claim.doubts;
-            let Some(record) = record else { continue };
-            let init = record.init();
-            let doubt = match init {
-                Some(init) => init.doubt(self.process, &self.layer.path, self.proc),
-                None => Some("it names no process".to_owned()),
-            };
-            if let Some(doubt) = doubt {
-                container.doubts.push(format!(
-                    "{}'s file about {}: {doubt}",
-                    named.unwrap_or(runtime).name(),
-                    id.as_str()
-                ));
-                continue;
-            }
-            container.runtime = named.or(Some(runtime));
-            container.runtime_namespace = claim.runtime_namespace;
-            add(container, record.names);
-            return init;
-        }
-        None
-    }
-
-    /// Asks the daemons; gives back the first process, where one names the same as the files, or that of this
-    /// process's container.
-    fn ask(
-        &self,
-        api: &Api,
-        id: FolderName<'_>,
-        known: Option<Init>,
-        container: &mut Container,
-    ) -> Option<Init> {
-        let (runtime, record) =
-            api.ask(container.runtime, id.as_str(), self.in_pod(), &mut container.doubts)?;
-        let doubt = match (record.init(), known) {
-            (None, _) => Some("it does not run".to_owned()),
-            (Some(init), Some(known)) if init.pid == known.pid => None,
-            (Some(init), Some(known)) => {
-                Some(format!("PID {} is its first process, and not {}", init.pid, known.pid))
-            }
-            (Some(init), None) => init.doubt(self.process, &self.layer.path, self.proc),
-        };
-        if let Some(doubt) = doubt {
-            container.doubts.push(format!("what {} answers about {}: {doubt}", runtime.name(), id.as_str()));
-            return None;
-        }
-        let init = record.init();
-        container.runtime = container.runtime.or(Some(runtime));
-        add(container, record.names);
-        init.filter(|_| known.is_none())
-    }
-
-    /// What the daemon of the container's runtime has of it.
-    fn daemon(
-        &self,
-        folders: &Folders,
-        id: FolderName<'_>,
-        container: &mut Container,
-    ) -> Option<DaemonRecord> {
-        let doubts = &mut container.doubts;
-        match container.runtime? {
-            Runtime::Docker => believe(daemons::docker(self.reader, folders, id, self.in_pod()), doubts),
-            Runtime::Containerd => {
-                let named = container.runtime_namespace.as_ref();
-                let namespaces = self.namespaces(named, &folders.containerd_tasks, doubts);
-                let (namespace, record) = namespaces.into_iter().find_map(|namespace| {
-                    let folder = FolderName::new(namespace.as_bytes())?;
-                    let record = daemons::containerd(self.reader, folders, (folder, id), self.in_pod());
-                    let record = believe(record, doubts)?;
-                    Some((namespace, record))
-                })?;
-                container.runtime_namespace = Some(Name::from(&*namespace));
-                Some(record)
-            }
-            runtime @ (Runtime::Podman | Runtime::Crio) => {
-                let whose = Whose { runtime: Some(runtime), in_pod: self.in_pod() };
-                daemons::storage(self.reader, folders, id, whose, doubts)
-            }
-            _ => None,
-        }
-    }
-}
-
-fn believe(record: Result<DaemonRecord, ReadFailure>, doubts: &mut Vec<String>) -> Option<DaemonRecord> {
-    match record {
-        Ok(record) => Some(record),
-        Err(ReadFailure::Absent(_)) => None,
-        Err(error) => {
-            doubts.push(error.to_string());
-            None
-        }
-    }
-}
-
-/// Adds the names that are not known yet.
-fn add(container: &mut Container, names: Container) {
-    let Container { name, image, pod, pod_namespace, pod_uid, runtime_namespace, role, .. } = names;
-    container.role = container.role.or(role);
-    let facts = [
-        (&mut container.name, name),
-        (&mut container.image, image),
-        (&mut container.pod, pod),
-        (&mut container.pod_namespace, pod_namespace),
-        (&mut container.pod_uid, pod_uid),
-        (&mut container.runtime_namespace, runtime_namespace),
-    ];
-    for (fact, found) in facts {
-        if fact.is_none() {
-            *fact = found;
-        }
-    }
 }

@@ -1,5 +1,4 @@
-//! The state that the OCI runtimes themselves keep: the first process, and the annotations of its
-//! configuration.
+//! Reads the state of the OCI runtimes: the first process, and the annotations of the configuration.
 
 use std::path::Path;
 
@@ -14,10 +13,10 @@ use super::{
 use crate::event::container::Runtime;
 use crate::event::identity::HostPid;
 
-/// What runc or crun wrote of a container.
+/// The state of a container, as runc or crun wrote it.
 #[derive(Debug)]
 pub(super) struct StateFile {
-    /// Which of the two.
+    /// runc or crun.
     pub(super) runtime: Runtime,
     pub(super) init: Init,
     pub(super) annotations: Annotations,
@@ -55,8 +54,7 @@ pub(super) struct Config {
     pub(super) annotations: Option<Annotations>,
 }
 
-/// Reads what either of them keeps of a container below this root: a daemon may be configured to use crun
-/// instead of runc.
+/// Reads the state that runc or crun keeps about a container below this root: a daemon may use either.
 pub(super) fn read(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile, ReadFailure> {
     reader.enter()?;
     match runc(reader, root, id) {
@@ -77,7 +75,7 @@ fn runc(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile,
     })
 }
 
-/// Reads `ID/status`, and the configuration that crun keeps beside it (libcrun_copy_config_file,
+/// Reads `ID/status`, and the configuration that crun keeps next to it (libcrun_copy_config_file,
 /// src/libcrun/container.c).
 fn crun(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile, ReadFailure> {
     let folder = Path::new(id.as_str());
@@ -89,7 +87,7 @@ fn crun(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile,
     };
     Ok(StateFile {
         runtime: Runtime::Crun,
-        // 0 is what crun itself takes for not known.
+        // crun itself uses 0 for an unknown start.
         init: Init { pid: status.pid, start_ticks: status.start.filter(|&ticks| ticks != 0) },
         annotations: config.annotations.unwrap_or_default(),
     })

@@ -1,4 +1,4 @@
-//! Which process a state file is about: its PID and start, against the living.
+//! Compares the process that a state file names, by PID and start, with the running processes.
 
 use std::path::Path;
 
@@ -8,46 +8,46 @@ use crate::{
     procfs::{Procfs, read_record},
 };
 
-/// Whether a process is there: its PID may be another's by now.
-pub(in super::super) fn is_there(process: ProcessKey, proc: &Path) -> bool {
-    Procfs::at(proc).start_ticks(process.pid) == Some(process.start.ticks())
+/// Whether a process still exists, and not another one with its PID.
+pub(in super::super) fn process_exists(process: ProcessKey, proc: &Path) -> bool {
+    Procfs::at(proc).exists(process)
 }
 
-/// The parent of a process, if it has one that this /proc shows; `None` where the process is not there.
+/// Returns the parent of a process, if this /proc shows one. The outer `None` means that the process does not exist.
 pub(in super::super) fn parent_of(process: ProcessKey, proc: &Path) -> Option<Option<HostPid>> {
     let (start_ticks, parent) = Procfs::at(proc).start_and_parent(process.pid)?;
     (start_ticks == process.start.ticks()).then_some(parent)
 }
 
-/// The first process of a container, as its runtime wrote it down.
+/// The first process of a container, as its runtime recorded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Init {
     pub(super) pid: HostPid,
-    /// Clock ticks since boot, as in /proc/PID/stat; absent where the runtime does not write it down.
+    /// Clock ticks since boot, as in /proc/PID/stat. Absent if the runtime does not record it.
     pub(super) start_ticks: Option<u64>,
 }
 
 impl Init {
-    /// Why this is not the first process of a container that `process` is in, whose own cgroup is `path`.
+    /// Why this cannot be the first process of the container of `process`. `path` is the container's own cgroup.
     pub(super) fn doubt(self, process: ProcessKey, path: &[u8], proc: &Path) -> Option<String> {
         let Self { pid, start_ticks } = self;
         if pid == process.pid {
             let earlier = start_ticks.is_some_and(|ticks| ticks != process.start.ticks());
-            return earlier.then(|| format!("it is about another process of PID {pid}"));
+            return earlier.then(|| format!("it is about another process with PID {pid}"));
         }
-        // A runtime that forgets to clean up leaves files about processes that are long gone.
+        // A runtime that fails to clean up leaves files about processes that are long gone.
         let Some(started) = Procfs::at(proc).start_ticks(pid) else {
             return Some(format!("its first process, PID {pid}, is gone"));
         };
         if start_ticks.is_some_and(|ticks| ticks != started) {
             return Some(format!("its first process, PID {pid}, is gone, and another has that PID"));
         }
-        // Any process that may make cgroups can name one after another one's container.
+        // Any process that can make a cgroup can name it after another process's container.
         let text = read_record(&proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
-        let place = cgroup::parse(&text).unwrap_or_default();
-        let is_there = place.containers.iter().any(|layer| layer.path == path)
-            || place.candidates.iter().any(|candidate| candidate.path == path);
-        (!is_there).then(|| format!("its first process, PID {pid}, is not in this cgroup"))
+        let parsed = cgroup::parse(&text).unwrap_or_default();
+        let is_in_cgroup = parsed.containers.iter().any(|layer| layer.path == path)
+            || parsed.candidates.iter().any(|candidate| candidate.path == path);
+        (!is_in_cgroup).then(|| format!("its first process, PID {pid}, is not in this cgroup"))
     }
 }
 
@@ -78,17 +78,17 @@ mod tests {
     const INIT: Init = Init { pid: HostPid(7), start_ticks: Some(500) };
 
     #[test]
-    fn the_first_process_is_known_by_pid_and_start() {
+    fn the_first_process_is_identified_by_pid_and_start() {
         let empty = proc(&[]);
         assert_eq!(INIT.doubt(process(7, 500), b"/web", empty.path()), None);
         let doubt = INIT.doubt(process(7, 501), b"/web", empty.path());
-        assert_eq!(doubt.as_deref(), Some("it is about another process of PID 7"));
+        assert_eq!(doubt.as_deref(), Some("it is about another process with PID 7"));
         let undated = Init { start_ticks: None, ..INIT };
         assert_eq!(undated.doubt(process(7, 501), b"/web", empty.path()), None);
     }
 
     #[test]
-    fn another_process_belongs_to_it_while_the_first_lives_in_the_same_cgroup() {
+    fn a_process_belongs_to_a_container_while_the_first_lives_in_the_same_cgroup() {
         let member = process(9, 900);
         for (alive, expected) in [
             (&[(7, 500, "/a/web")][..], None),

@@ -1,4 +1,4 @@
-//! Files that others wrote, read with suspicion: bounded, only below their root, only regular ones.
+//! Reads files that others control, with limits: bounded size, only below their root, only regular files.
 
 use std::{
     cell::Cell,
@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
@@ -21,31 +21,32 @@ use thiserror::Error;
 use super::super::roots::Folder;
 use crate::{event::identity::HostPid, procfs};
 
-/// Largest file that is read, bytes. The state of a container takes some 10 KiB; Podman's list of all
-/// containers, 700 bytes each.
+/// Largest accepted file in bytes. The state of a container takes about 10 KiB; Podman's list takes 700 bytes for each
+/// container.
 pub(super) const LARGEST_FILE: u64 = 4 << 20;
-/// Most folders that are read for a container, with those that may be of containers. Daemons have some ten.
-const MOST_FOLDERS: u32 = 64;
-/// Most that is read of a container, bytes.
-const MOST_BYTES: u64 = 16 << 20;
-/// Longest that this may keep a processor busy. One read takes about 0.1 ms.
+/// Limit for directories that are read for a container, including those that may belong to one. Daemons have about ten.
+const MAX_FOLDERS: u32 = 64;
+/// Limit for reading files of a container, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+/// Limit for processor time of reading for a container. One read takes about 0.1 ms.
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
-/// Most entries of a folder that are read.
-const MOST_ENTRIES: usize = 256;
-/// What [`open`] answers for a folder whose file system may have a server. The kernel answers so where it would have to wait.
+/// Limit for entries of a directory.
+const MAX_ENTRIES: usize = 256;
+/// The error of [`open`] for a directory whose file system may have a server. The kernel returns it if it would have to
+/// wait.
 const BEHIND_SERVER: Errno = Errno::AGAIN;
-/// Longest name of a folder (NAME_MAX), bytes.
+/// Longest name of a directory (NAME_MAX) in bytes.
 const LONGEST_ID: usize = 255;
 
 /// Why a file was not read.
 #[derive(Debug, Error)]
 pub(super) enum ReadFailure {
-    /// There is none, or not yet, or no more.
-    #[error("{0}: there is no such file")]
+    /// The file does not exist: not yet, or no longer.
+    #[error("{0}: no such file")]
     Absent(PathBuf),
-    #[error("{0}: it is a symbolic link, or on the way to it there is one or another mount")]
+    #[error("{0}: it is a symbolic link, or the path to it contains one or another mount")]
     LeadsAway(PathBuf),
-    #[error("{0}: it is no regular file")]
+    #[error("{0}: it is not a regular file")]
     NotAFile(PathBuf),
     #[error("{0}: it is on a file system whose server may not answer")]
     BehindServer(PathBuf),
@@ -55,19 +56,19 @@ pub(super) enum ReadFailure {
     Io(PathBuf, io::Error),
     #[error("{0}: {1}")]
     Json(PathBuf, serde_json::Error),
-    #[error("{0}: it does not hold a PID")]
+    #[error("{0}: it does not contain a PID")]
     NoPid(PathBuf),
     #[error(
-        "its files are too many, or too large: no more than {MOST_FOLDERS} folders, {most} MiB and {longest} ms are spent \
-         on them, and the rest was not read",
-        most = MOST_BYTES >> 20,
+        "it has too many or too large files: reading is limited to {MAX_FOLDERS} directories, {most} MiB and {longest} ms, \
+         and the rest was not read",
+        most = MAX_BYTES >> 20,
         longest = LONGEST_LOOK.as_millis()
     )]
     Spent,
 }
 
-/// An id, or another name of one folder, that may become part of a path: what every runtime makes ids of
-/// (runc: validateID, libcontainer/factory_linux.go; containerd: pkg/identifiers), and nothing that leads
+/// An id, or the name of one directory, that may become part of a path. It allows the characters that every runtime
+/// allows in ids (runc: validateID, libcontainer/factory_linux.go; containerd: pkg/identifiers), and nothing that leads
 /// elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FolderName<'a>(&'a str);
@@ -90,35 +91,34 @@ impl<'a> FolderName<'a> {
     }
 }
 
-/// What reads the files, for as long as that costs little: it is done in the stream's thread, and a user's folder
-/// can have 64,000 folders of containers in it, each with a file of 4 MiB.
+/// Reads files as long as that costs little. It runs in the stream's thread, and a user's directory can contain 64,000
+/// directories of containers, each with a file of 4 MiB.
 #[derive(Debug)]
 pub(super) struct Reader {
     folders_left: Cell<u32>,
     bytes_left: Cell<u64>,
-    /// When it has taken too long, by this thread's processor time. (By the clock, a busy machine would cost
-    /// containers their names.)
+    /// Limit of this thread's processor time. (Wall-clock time would cost names on a busy machine.)
     end: Duration,
 }
 
 impl Reader {
-    /// One for all files of a container.
+    /// A reader for all files of one container.
     pub(super) fn new() -> Self {
         Self {
-            folders_left: Cell::new(MOST_FOLDERS),
-            bytes_left: Cell::new(MOST_BYTES),
+            folders_left: Cell::new(MAX_FOLDERS),
+            bytes_left: Cell::new(MAX_BYTES),
             end: processor_time() + LONGEST_LOOK,
         }
     }
 
-    /// Counts a folder that will be read.
+    /// Counts a directory that will be read.
     pub(super) fn enter(&self) -> Result<(), ReadFailure> {
         let left = self.folders_left.get().checked_sub(1).ok_or(ReadFailure::Spent)?;
         self.folders_left.set(left);
         if processor_time() > self.end { Err(ReadFailure::Spent) } else { Ok(()) }
     }
 
-    /// Reads a file in the folder or below.
+    /// Reads a file in the directory or below.
     pub(super) fn read(&self, folder: &Folder, relative: &Path) -> Result<Vec<u8>, ReadFailure> {
         let most = self.bytes_left.get();
         if most == 0 || processor_time() > self.end {
@@ -138,7 +138,7 @@ impl Reader {
         let length = contents.len() as u64;
         self.bytes_left.set(most.saturating_sub(length));
         read.map_err(|error| ReadFailure::Io(whole.path(), error))?;
-        // Its earlier length does not settle this: it may have grown while it was read.
+        // Check again: the file may have grown since its length was checked.
         if length > LARGEST_FILE {
             return Err(ReadFailure::TooLarge(whole.path()));
         }
@@ -163,8 +163,8 @@ impl Reader {
         pid.and_then(HostPid::known).ok_or_else(|| ReadFailure::NoPid(folder.join(relative).path()))
     }
 
-    /// The folders in this one whose names `wanted` accepts, sorted. None where there is no such folder;
-    /// `doubts` name one that may not be read.
+    /// The directories in this one whose names `wanted` accepts, sorted. Empty if the directory does not exist. If it
+    /// cannot be read, that is added to `doubts`.
     pub(super) fn folders(
         &self,
         folder: &Folder,
@@ -184,7 +184,7 @@ impl Reader {
             }
         };
         let mut names: Vec<String> = entries
-            .take(MOST_ENTRIES)
+            .take(MAX_ENTRIES)
             .flatten()
             .filter(|entry| matches!(entry.file_type(), FileType::Directory | FileType::Unknown))
             .filter_map(|entry| {
@@ -197,7 +197,7 @@ impl Reader {
     }
 }
 
-/// What this thread has worked so far.
+/// Processor time of this thread so far.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
@@ -206,11 +206,11 @@ fn processor_time() -> Duration {
 fn open(folder: &Folder, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
     let base =
         rustix::fs::open(&folder.base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    // Users may mount what they like over their own run folder. From here on nothing else can be on the way.
+    // Users may mount anything over their own run directory. From here on, openat2 forbids other mounts.
     if !procfs::is_without_server(&base) {
         return Err(BEHIND_SERVER);
     }
-    // For an absolute path openat2 would return EXDEV, as of a link; of an empty one, ENOENT.
+    // For an absolute path openat2 would return EXDEV, as for a link; for an empty one, ENOENT.
     let below = if folder.below.as_os_str().is_empty() { OsStr::new(".") } else { folder.below.as_os_str() };
     openat2(
         base,
@@ -223,6 +223,12 @@ fn open(folder: &Folder, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
             | ResolveFlags::NO_MAGICLINKS
             | ResolveFlags::NO_XDEV,
     )
+}
+
+/// When a directory was last changed; `None` if it does not exist or cannot be opened.
+pub(super) fn modified(folder: &Folder) -> Option<SystemTime> {
+    let folder = open(folder, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+    File::from(folder).metadata().and_then(|folder| folder.modified()).ok()
 }
 
 fn unread(path: PathBuf, errno: Errno) -> ReadFailure {
@@ -273,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_not_followed_wherever_they_are() {
+    fn links_anywhere_in_the_path_are_not_followed() {
         let root = root();
         symlink("/etc/passwd", root.path().join("web/link")).unwrap();
         symlink("state.json", root.path().join("web/near")).unwrap();
@@ -294,9 +300,14 @@ mod tests {
 
     #[test]
     fn another_mount_on_the_way_is_not_entered() {
-        assert!(fs::read("/proc/version").is_ok(), "it can be read otherwise");
+        assert!(fs::read("/proc/version").is_ok(), "it is readable");
         assert!(matches!(error(Path::new("/"), "proc/version"), ReadFailure::LeadsAway(_)));
         assert!(read(Path::new("/proc"), "version").is_ok(), "the root itself may be a mount");
+        let version = |folder: Folder| Reader::new().read(&folder, Path::new("version"));
+        assert!(version(folder(Path::new("/")).mountable("proc")).is_ok(), "the machine's");
+        let of_user = Folder { base: PathBuf::from("/"), below: PathBuf::from(".") };
+        let refused = version(of_user.mountable("proc"));
+        assert!(matches!(refused, Err(ReadFailure::LeadsAway(_))), "a user's: {refused:?}");
     }
 
     #[test]
@@ -339,11 +350,11 @@ mod tests {
             assert!(matches!(reader.read(&folder, Path::new(name)), Err(ReadFailure::Spent)), "{name}");
         }
         let mut doubts = Vec::new();
-        for _ in 0..=MOST_FOLDERS {
+        for _ in 0..=MAX_FOLDERS {
             reader.folders(&folder, &mut doubts, |_| true);
         }
-        assert_eq!(doubts, [ReadFailure::Spent.to_string()], "of the last folder");
-        assert!(doubts[0].contains("64 folders, 16 MiB and 50 ms"), "{}", doubts[0]);
+        assert_eq!(doubts, [ReadFailure::Spent.to_string()], "the last directory exceeds the limit");
+        assert!(doubts[0].contains("64 directories, 16 MiB and 50 ms"), "{}", doubts[0]);
         let late = Reader { end: processor_time(), ..Reader::new() };
         assert!(matches!(late.read(&folder, Path::new("web/state.json")), Err(ReadFailure::Spent)));
         assert!(matches!(late.enter(), Err(ReadFailure::Spent)));

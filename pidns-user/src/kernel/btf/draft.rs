@@ -1,4 +1,4 @@
-//! BTF as values: chosen from a kernel's, changed by a test, written.
+//! BTF as values that a test can cut out of a kernel's BTF, change and write.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,7 +6,7 @@ use pidns_ebpf::abi::symbols::Source;
 
 use super::{Btf, BtfError, MAX_DEPTH, MEMBER_LEN, Shape, Type, Word, assemble, kind, u32_at};
 
-/// What is to be chosen from a kernel's BTF.
+/// The parts to cut out of a kernel's BTF.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'w> {
     /// Members and sizes of structures, members of enumerations.
@@ -19,7 +19,7 @@ pub struct Wanted<'w> {
     pub guards: &'w [&'w str],
 }
 
-/// Types that can be changed; type N stands at N - 1.
+/// Types that can be changed. Type N has index N - 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The types.
@@ -29,7 +29,7 @@ pub struct Draft {
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DraftType {
-    /// Its name; empty where it has none.
+    /// Its name; empty if it has none.
     pub name: String,
     /// `BTF_KIND_*`.
     pub kind: u32,
@@ -39,7 +39,7 @@ pub struct DraftType {
     pub linkage: u16,
     /// Its size, or the type that it refers to.
     pub cell: Cell,
-    /// Its members or parameters, or what else its kind has.
+    /// Its members, parameters, or other rows of its kind.
     pub rows: Vec<Vec<Cell>>,
 }
 
@@ -54,14 +54,14 @@ pub enum Cell {
     Plain(u32),
 }
 
-/// Types that are kept, and those of their rows that are.
+/// Types to keep, with the rows of each that are kept.
 type KeptMembers = BTreeMap<u32, BTreeSet<usize>>;
 
 impl Btf<'_> {
-    /// Cuts BTF down: structures and enumerations to the members that are wanted, functions and tracepoints to those
-    /// that are, and all that is reached from there, structures and enumerations without any other members.
+    /// Cuts BTF down to the wanted members of structures and enumerations, the wanted functions and tracepoints, and
+    /// all types that these refer to. Structures and enumerations lose their other members.
     ///
-    /// Of what is wanted and not there, nothing is kept: to ask for it gives the answer that all of BTF gives.
+    /// Wanted parts that do not exist are ignored: the draft and the whole BTF both lack them.
     pub fn extract(&self, wanted: &Wanted<'_>) -> Result<Draft, BtfError> {
         let mut kept = KeptMembers::new();
         for source in wanted.sources {
@@ -102,7 +102,7 @@ impl Btf<'_> {
         self.draft(&kept)
     }
 
-    /// All of it.
+    /// Makes a draft of all types.
     pub fn to_draft(&self) -> Result<Draft, BtfError> {
         let mut all = KeptMembers::new();
         for id in 1..self.len() as u32 {
@@ -131,8 +131,8 @@ impl Btf<'_> {
         Ok(())
     }
 
-    /// The structures and rows on the way to a member, and the member's type.
-    #[expect(clippy::type_complexity, reason = "a list of pairs, and what stands at its end")]
+    /// Returns the structures and rows on the way to a member, and the member's type.
+    #[expect(clippy::type_complexity, reason = "a list of pairs, and the type at its end")]
     fn path(&self, id: u32, name: &[u8], depth: usize) -> Result<Option<(Vec<(u32, usize)>, u32)>, BtfError> {
         let (id, of) = self.resolve_id(id)?;
         if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
@@ -168,7 +168,7 @@ impl Btf<'_> {
         Ok(())
     }
 
-    /// Adds the types that those which are kept refer to, and theirs.
+    /// Adds all types that the kept types refer to, directly or through other types.
     fn close(&self, kept: &mut KeptMembers) -> Result<(), BtfError> {
         let mut open: Vec<u32> = kept.keys().copied().collect();
         while let Some(id) = open.pop() {
@@ -216,7 +216,7 @@ impl Btf<'_> {
         })
     }
 
-    /// The types that are kept, in their order, with the numbers that they have then.
+    /// Returns the kept types in their order, with new numbers.
     fn draft(&self, kept: &KeptMembers) -> Result<Draft, BtfError> {
         let numbers: HashMap<u32, u32> = kept.keys().copied().zip(1..).collect();
         let mut types = Vec::with_capacity(kept.len());
@@ -235,7 +235,7 @@ impl Btf<'_> {
 }
 
 impl Draft {
-    /// The contents of a BTF file with these types.
+    /// Writes a BTF file with these types.
     pub fn write(&self) -> Vec<u8> {
         let mut strings = Strings::default();
         let mut types = Vec::new();
@@ -255,13 +255,13 @@ impl Draft {
     }
 }
 
-/// A type of this kind with so many rows.
+/// The count that a type of this kind stores for so many rows.
 fn counted(kind: u32, rows: usize) -> u32 {
     let is_empty_row = Shape::of(kind).is_none_or(|shape| shape.rows(0) == shape.rows(1));
     if is_empty_row { 0 } else { rows as u32 & 0xffff }
 }
 
-/// Strings, each of them once.
+/// A string section that stores each string once.
 struct Strings {
     bytes: Vec<u8>,
     known: HashMap<String, u32>,
@@ -289,7 +289,7 @@ impl Strings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::btf::{PATH, whole};
+    use crate::kernel::btf::{PATH, parse_complete};
 
     fn running() -> Vec<u8> {
         std::fs::read(PATH).expect("the running kernel has BTF")
@@ -316,7 +316,7 @@ mod tests {
         let draft = all.extract(&WANTED).unwrap();
         let small = draft.write();
         assert!(small.len() < 2_000, "{} bytes: {draft:#?}", small.len());
-        let cut = whole(&small).expect("all of it refers to what is there");
+        let cut = parse_complete(&small).expect("an extract without dangling references");
         for (structure, field) in
             [("task_struct", "thread_info.status"), ("task_struct", "comm"), ("pid", "no_such_field")]
         {

@@ -1,9 +1,9 @@
-//! The file that BTF is in.
+//! Opens a BTF file.
 
 use std::{fs, io, io::Read as _, ops::Deref, os::fd::AsRawFd as _, path::Path, ptr, slice};
 
-/// The contents of a BTF file. The running kernel's own, megabytes, is mapped where the kernel lets it be (6.16 and later):
-/// to read it takes a call for every 4 KB, and twice the memory.
+/// The contents of a BTF file. The running kernel's own file is mapped if the kernel allows that (6.16 and later). To
+/// read it instead takes one system call for every 4 KB of several MB, and twice the memory.
 #[derive(Debug)]
 pub struct File(Contents);
 
@@ -14,7 +14,7 @@ enum Contents {
 }
 
 impl File {
-    /// Maps the file, or reads it.
+    /// Maps the file if possible, and otherwise reads it.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let mut file = fs::File::open(path)?;
         if let Some(mapping) = Mapping::of(&file) {
@@ -37,7 +37,7 @@ impl Deref for File {
     }
 }
 
-/// Memory that the kernel's own BTF is mapped to. That never changes, as other files could.
+/// A mapping of the kernel's own BTF, which never changes. Other files could change.
 #[derive(Debug)]
 struct Mapping {
     start: *const u8,
@@ -45,7 +45,7 @@ struct Mapping {
 }
 
 impl Mapping {
-    /// `None` where it cannot be mapped, or is not of sysfs: others may be written to, or cut short.
+    /// Returns `None` if the file cannot be mapped, or is not in sysfs: other files may be written or truncated.
     fn of(file: &fs::File) -> Option<Self> {
         /// include/uapi/linux/magic.h
         const SYSFS_MAGIC: i64 = 0x6265_6572;
@@ -53,7 +53,7 @@ impl Mapping {
             return None;
         }
         let len = usize::try_from(file.metadata().ok()?.len()).ok().filter(|&len| len > 0)?;
-        // SAFETY: a new mapping, that nothing else knows.
+        // SAFETY: this creates a new mapping at an address that the kernel chooses, so it touches no existing memory.
         let start = unsafe {
             libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
         };
@@ -68,7 +68,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: what `of` has mapped; no reference to it outlives self.
+        // SAFETY: `of` made this mapping with this length; no reference to it outlives self.
         unsafe { libc::munmap(self.start.cast_mut().cast(), self.len) };
     }
 }

@@ -1,13 +1,13 @@
-//! BTF for aya, cut down to what it asks for.
+//! Reduces BTF to the types that aya looks up.
 
 use super::{Btf, BtfError, TYPE_LEN, assemble, kind};
 
 impl Btf<'_> {
-    /// BTF with as many types as this one, in which only the given typedefs and functions have their number and name,
-    /// and all else is a forward declaration.
+    /// Returns BTF with numbers as in this one, in which only the given typedefs and functions have their name. All
+    /// other types are forward declarations.
     ///
-    /// aya asks BTF for nothing but the number of the type that a program attaches to; parsing this instead of the
-    /// kernel's whole BTF takes a fifth of the time and memory.
+    /// aya only looks up the number of the type that a program attaches to. Parsing this takes a fifth of the time and
+    /// memory of parsing the kernel's whole BTF.
     pub fn project(&self, attach_points: &[(u32, String)]) -> Result<Vec<u8>, BtfError> {
         let mut wanted: Vec<_> = attach_points.iter().collect();
         wanted.sort();

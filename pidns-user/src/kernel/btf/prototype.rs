@@ -1,4 +1,4 @@
-//! What functions and tracepoints take and give.
+//! Arguments and results of functions and tracepoints.
 
 use std::{collections::HashMap, fmt};
 
@@ -6,7 +6,7 @@ use super::{Btf, BtfError, Type, kind, u32_at};
 
 const PARAMETER_LEN: usize = 8;
 
-/// What a program at a function or tracepoint gets.
+/// The values that a program at a function or tracepoint gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prototype<'a> {
     /// The arguments, in order.
@@ -15,16 +15,16 @@ pub struct Prototype<'a> {
     pub returns: Value<'a>,
 }
 
-/// An argument or result, as far as it matters to who reads it from a register.
+/// An argument or result, as precisely as a program that reads it from a register needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// No result.
     Nothing,
-    /// An integer, of whatever size.
+    /// An integer of any size.
     Number,
-    /// A pointer to this structure or union; the empty name: to anything else.
+    /// A pointer to this structure or union. If the name is empty, a pointer to any other type.
     Pointer(&'a str),
-    /// What fits in no register.
+    /// A value that does not fit in a register.
     Other,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Prototype<'_> {
 }
 
 impl<'a> Btf<'a> {
-    /// Number of the typedef `btf_trace_NAME`, and what a program on that tracepoint gets.
+    /// Returns the number of the typedef `btf_trace_NAME`, and the prototype of a program on that tracepoint.
     pub fn tracepoint(&self, name: &str) -> Result<(u32, Prototype<'a>), BtfError> {
         let typedef = format!("btf_trace_{name}");
         let id = self.find(&[kind::TYPEDEF], &typedef)?;
@@ -65,9 +65,9 @@ impl<'a> Btf<'a> {
         Ok((id, prototype))
     }
 
-    /// Numbers of the functions with these names, and what a program on each gets; those that BTF knows.
+    /// Returns number and prototype of each function with one of these names. Functions that BTF lacks are omitted.
     ///
-    /// There are 60,000 functions: this walks all of them once, instead of keeping each in the index.
+    /// There are 60,000 functions. This walks all of them once instead of keeping each in the index.
     pub fn functions<'n>(
         &self,
         names: &[&'n str],
@@ -89,7 +89,7 @@ impl<'a> Btf<'a> {
         Ok(found)
     }
 
-    /// Number of the function of this name, where the index was made for it ([`Btf::parse_for`]).
+    /// Number of the function with this name, if the index includes it ([`Btf::parse_for`]).
     pub fn function(&self, name: &str) -> Result<u32, BtfError> {
         self.find(&[kind::FUNC], name)
     }
@@ -107,7 +107,7 @@ impl<'a> Btf<'a> {
         Ok(Prototype { arguments, returns: self.value(prototype.size_or_type)? })
     }
 
-    /// What a parameter or result of this type is to a program.
+    /// Classifies a parameter or result of this type.
     fn value(&self, id: u32) -> Result<Value<'a>, BtfError> {
         if id == 0 {
             return Ok(Value::Nothing);

@@ -1,11 +1,11 @@
-//! What the 4-byte fields of each kind of type mean.
+//! Layout of each kind of BTF type: the meaning of its 4-byte fields.
 
 use super::kind;
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// Where a name begins among the strings.
+    /// Offset of a name in the string section.
     Name,
     /// Number of a type.
     Type,
@@ -15,14 +15,14 @@ pub(super) enum Word {
 
 use Word::{Name, Plain, Type};
 
-/// How a kind of type is laid out after its name and kind.
+/// Layout of a kind of type: one field after its name and kind, then the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// What the field holds that is a size or a type.
+    /// Content of that field: a size or a type.
     pub(super) word: Word,
-    /// What each row holds.
+    /// Content of the fields of each row.
     pub(super) row: &'static [Word],
-    /// Whether there are as many rows as the type has members; else there is one, if rows hold anything.
+    /// Whether there is a row for each member. Otherwise there is one row, or none if `row` is empty.
     counted: bool,
 }
 
@@ -40,7 +40,7 @@ impl Shape {
             kind::DATASEC => counted(Plain, &[Type, Plain, Plain]),
             kind::VAR | kind::DECL_TAG => one(Type, &[Plain]),
             kind::FORWARD | kind::FLOAT => one(Plain, &[]),
-            // What a function counts is its linkage.
+            // A function stores its linkage as its count.
             kind::PTR
             | kind::TYPEDEF
             | kind::VOLATILE
@@ -52,12 +52,12 @@ impl Shape {
         })
     }
 
-    /// Bytes of a row.
+    /// Length of a row in bytes.
     pub(super) fn row_len(&self) -> usize {
         4 * self.row.len()
     }
 
-    /// Rows of a type that counts so many.
+    /// Number of rows of a type with this count.
     pub(super) fn rows(&self, count: usize) -> usize {
         match (self.counted, self.row) {
             (true, _) => count,

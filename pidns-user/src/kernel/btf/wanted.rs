@@ -1,9 +1,9 @@
-//! The few names that are requested from BTF.
+//! The few names to index from BTF.
 
-/// Names, found in the strings of BTF without searching for their ends.
+/// A set of names. It compares them with strings in BTF without searching for the ends of those.
 #[derive(Debug)]
 pub(super) struct WantedNames<'n> {
-    /// By their first byte: of nearly all types it is another one.
+    /// By first byte: nearly all types can be excluded by that.
     by_first: Vec<Vec<&'n [u8]>>,
 }
 
@@ -18,7 +18,7 @@ impl<'n> WantedNames<'n> {
         Self { by_first }
     }
 
-    /// Whether one of them stands at this offset of the strings.
+    /// Whether a wanted name begins at this offset of the strings.
     pub(super) fn begins(&self, strings: &[u8], offset: u32) -> bool {
         let text = strings.get(offset as usize..).unwrap_or(&[]);
         text.first().is_some_and(|&first| {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_names_are_found_and_nothing_else() {
+    fn only_whole_names_are_found() {
         let strings = b"\0pid\0pids\0upid\0pi";
         let wanted = WantedNames::new(&["pid", "pids_", ""]);
         let found: Vec<u32> = (0..20).filter(|&offset| wanted.begins(strings, offset)).collect();

@@ -1,14 +1,14 @@
 //! The system calls that the program makes once its hooks are in place, and why.
 //!
-//! Taken from strace of the live stream with snapshots and containers (2026-11), and from what glibc, the standard library and
-//! tokio fall back to. glibc alone is meant: another C library makes others.
+//! The list comes from strace of the live stream with snapshots and containers (2026-11), and from the fallbacks of
+//! glibc, the standard library and tokio. It holds for glibc: another C library makes other calls.
 //!
-//! What is not here is refused with EPERM: to run a program (execve), to start a process, to trace another one or read its
-//! memory (ptrace, process_vm_readv, pidfd_getfd), to change mounts, namespaces or IDs, to load modules, kernels or eBPF
-//! programs, io_uring, and to write, make, rename or remove files by path.
+//! All other calls are refused with EPERM. Among them: running a program (execve), starting a process, tracing another
+//! process or reading its memory (ptrace, process_vm_readv, pidfd_getfd), changing mounts, namespaces or IDs, loading
+//! modules, kernels or eBPF programs, io_uring, and writing, creating, renaming or removing files by path.
 //!
-//! Two things stay possible that a filter cannot see, as they are in memory: openat2 may open for writing, and bpf(2) may
-//! attach a program that is loaded already.
+//! The filter cannot prevent two things, because their arguments are in memory: openat2 may open a file for writing,
+//! and bpf(2) may attach a program that is already loaded.
 
 use std::ffi::c_long;
 
@@ -20,21 +20,21 @@ use libc::{
     PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PROT_EXEC, TCGETS, TIOCGWINSZ,
 };
 
-/// Calls that one thing needs.
+/// System calls that are needed for one purpose.
 pub(super) struct Group {
-    /// What needs them.
-    #[expect(dead_code, reason = "it is there for who reads the table")]
+    /// The purpose.
+    #[expect(dead_code, reason = "it documents the table")]
     pub(super) reason: &'static str,
     pub(super) calls: &'static [Call],
 }
 
-/// A system call, by its number, and when it is allowed.
+/// A system call by number, and when it is allowed.
 pub(super) struct Call(pub(super) c_long, pub(super) When);
 
-/// Which calls of a number are allowed, by an argument. The first argument is 0.
+/// The condition under which a call is allowed, by an argument. The first argument is 0.
 pub(super) enum When {
     Always,
-    /// The lower half of this argument is one of these.
+    /// The lower half of this argument is one of these values.
     Is(u8, &'static [u32]),
     /// These bits of this argument have this value.
     Bits {
@@ -42,18 +42,18 @@ pub(super) enum When {
         mask: u64,
         value: u64,
     },
-    /// This argument is the number of this process.
+    /// This argument is the PID of this process.
     IsOwnPid(u8),
 }
 
 use When::{Always, Bits, Is, IsOwnPid};
 
 const fn bits(flags: i32) -> u64 {
-    // Flags are bits: one in the highest is no sign.
+    // Flags are bits; the highest is not a sign.
     flags.cast_unsigned() as u64
 }
 
-/// Namespaces, processes of their own, and what goes around a tracer.
+/// Flags that no thread of this program is created with: namespaces, new processes, and ways around a tracer.
 const NO_THREAD: i32 = CLONE_NEWNS
     | CLONE_NEWCGROUP
     | CLONE_NEWUTS
@@ -68,30 +68,31 @@ const NO_THREAD: i32 = CLONE_NEWNS
     | CLONE_VFORK;
 const THREAD: i32 = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
 
-/// Opening for anything but reading. (O_TMPFILE has the bit of O_DIRECTORY in it.)
+/// Flags for opening a file not only for reading. (O_TMPFILE includes the bit of O_DIRECTORY.)
 const WRITES: i32 = O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & !O_DIRECTORY);
 
 const FAMILIES: &[u32] = &[AF_UNIX as u32, AF_INET as u32, AF_INET6 as u32];
 
-/// `enum bpf_cmd` (include/uapi/linux/bpf.h), as far as maps, iterators and counters need it. Not in it: BPF_MAP_CREATE,
-/// BPF_PROG_LOAD, BPF_BTF_LOAD, BPF_RAW_TRACEPOINT_OPEN, and those that open other programs' maps and programs by id or path.
+/// `enum bpf_cmd` (include/uapi/linux/bpf.h), as far as maps, iterators and counters need it. It leaves out
+/// BPF_MAP_CREATE, BPF_PROG_LOAD, BPF_BTF_LOAD, BPF_RAW_TRACEPOINT_OPEN, and the commands that open other programs'
+/// maps and programs by id or path.
 const BPF_COMMANDS: &[u32] = &[
     1,  // BPF_MAP_LOOKUP_ELEM
     2,  // BPF_MAP_UPDATE_ELEM
     3,  // BPF_MAP_DELETE_ELEM
     4,  // BPF_MAP_GET_NEXT_KEY
-    15, // BPF_OBJ_GET_INFO_BY_FD: runs that were missed
+    15, // BPF_OBJ_GET_INFO_BY_FD: missed runs
     21, // BPF_MAP_LOOKUP_AND_DELETE_ELEM
     24, // BPF_MAP_LOOKUP_BATCH
     25, // BPF_MAP_LOOKUP_AND_DELETE_BATCH
     26, // BPF_MAP_UPDATE_BATCH
     27, // BPF_MAP_DELETE_BATCH
-    28, // BPF_LINK_CREATE: a snapshot attaches the iterator, which is loaded before
+    28, // BPF_LINK_CREATE: a snapshot attaches the iterator, which is already loaded
     33, // BPF_ITER_CREATE: and reads it
     34, // BPF_LINK_DETACH
 ];
 
-/// `_IO(0xb7, n)` and the like of include/uapi/linux/nsfs.h: the owner, parent, type and number of a namespace.
+/// `_IO(0xb7, n)` and similar of include/uapi/linux/nsfs.h: owner, parent, type and id of a namespace.
 const NSFS: [u32; 5] = [0xb701, 0xb702, 0xb703, 0xb704, 0x8008_b70d];
 
 const REQUESTS: &[u32] = &[
@@ -106,10 +107,10 @@ const REQUESTS: &[u32] = &[
     TIOCGWINSZ as u32,
 ];
 
-/// All of them.
+/// All allowed calls.
 pub(super) const GROUPS: &[Group] = &[
     Group {
-        reason: "read files and /proc; write to what is open already (output, the log, sockets)",
+        reason: "read files and /proc; write to open files (output, log, sockets)",
         calls: &[
             Call(libc::SYS_read, Always),
             Call(libc::SYS_readv, Always),
@@ -124,7 +125,7 @@ pub(super) const GROUPS: &[Group] = &[
             Call(libc::SYS_fsync, Always),
             Call(libc::SYS_fdatasync, Always),
             Call(libc::SYS_openat, Bits { argument: 2, mask: bits(WRITES), value: 0 }),
-            // With RESOLVE_BENEATH, for the files of container runtimes. Its flags are in memory.
+            // Container runtimes' files are opened with RESOLVE_BENEATH. A filter cannot check flags in memory.
             Call(libc::SYS_openat2, Always),
             Call(libc::SYS_newfstatat, Always),
             Call(libc::SYS_fstat, Always),
@@ -155,7 +156,7 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "memory, none of it to be run: malloc, the stacks of threads",
+        reason: "memory that is never executable: malloc, stacks of threads",
         calls: &[
             Call(libc::SYS_mmap, Bits { argument: 2, mask: bits(PROT_EXEC), value: 0 }),
             Call(libc::SYS_mprotect, Bits { argument: 2, mask: bits(PROT_EXEC), value: 0 }),
@@ -166,7 +167,7 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "threads; clone3, whose flags are in memory, answers ENOSYS, so that glibc takes clone",
+        reason: "threads; clone3 has its flags in memory, so it fails with ENOSYS and glibc uses clone",
         calls: &[
             Call(libc::SYS_clone, Bits { argument: 0, mask: bits(THREAD | NO_THREAD), value: bits(THREAD) }),
             Call(libc::SYS_clone3, Always),
@@ -183,7 +184,7 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "who this is, what it may use, random numbers for hash tables and TLS",
+        reason: "own identity, resource use and limits, random numbers for hash tables and TLS",
         calls: &[
             Call(libc::SYS_getpid, Always),
             Call(libc::SYS_gettid, Always),
@@ -197,12 +198,12 @@ pub(super) const GROUPS: &[Group] = &[
             Call(libc::SYS_getrusage, Always),
             Call(libc::SYS_getcpu, Always),
             Call(libc::SYS_getrandom, Always),
-            // To read a limit: the new one is NULL.
+            // Only reading a limit is allowed: the pointer to a new one must be NULL.
             Call(libc::SYS_prlimit64, Bits { argument: 2, mask: u64::MAX, value: 0 }),
         ],
     },
     Group {
-        reason: "give up more: capabilities, no_new_privs, Landlock; the names of threads and of memory",
+        reason: "drop privileges: capabilities, no_new_privs, Landlock; name threads and memory",
         calls: &[
             Call(libc::SYS_capget, Always),
             Call(libc::SYS_capset, Always),
@@ -219,14 +220,14 @@ pub(super) const GROUPS: &[Group] = &[
                         PR_SET_NO_NEW_PRIVS as u32,
                         PR_GET_NO_NEW_PRIVS as u32,
                         PR_CAPBSET_READ as u32,
-                        0x5356_4d41, // PR_SET_VMA: malloc names what it maps
+                        0x5356_4d41, // PR_SET_VMA: malloc names its mappings
                     ],
                 ),
             ),
         ],
     },
     Group {
-        reason: "wait: for the ring buffer, sockets, signals, time",
+        reason: "wait for the ring buffer, sockets, signals and timers",
         calls: &[
             Call(libc::SYS_epoll_create1, Always),
             Call(libc::SYS_epoll_ctl, Always),
@@ -249,7 +250,7 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "signals: handlers; whether a process is there (signal 0); an abort of this process",
+        reason: "signals: handlers, checking whether a process exists (signal 0), aborting this process",
         calls: &[
             Call(libc::SYS_rt_sigaction, Always),
             Call(libc::SYS_rt_sigprocmask, Always),
@@ -260,7 +261,7 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "serve HTTP, ask the daemons of container runtimes, notify the service manager",
+        reason: "serve HTTP, query the daemons of container runtimes, notify the service manager",
         calls: &[
             Call(libc::SYS_socket, Is(0, FAMILIES)),
             Call(libc::SYS_socketpair, Is(0, &[AF_UNIX as u32])),
@@ -275,19 +276,19 @@ pub(super) const GROUPS: &[Group] = &[
             Call(libc::SYS_setsockopt, Always),
             Call(libc::SYS_sendto, Always),
             Call(libc::SYS_sendmsg, Always),
-            // The questions of getaddrinfo.
+            // getaddrinfo sends its queries with it.
             Call(libc::SYS_sendmmsg, Always),
             Call(libc::SYS_recvfrom, Always),
             Call(libc::SYS_recvmsg, Always),
         ],
     },
     Group {
-        reason: "the kernel side: read and change its maps, take snapshots. Hooks go when their descriptors are closed",
+        reason: "the kernel side: read and change its maps, take snapshots. Closing their descriptors detaches the hooks",
         calls: &[Call(libc::SYS_bpf, Is(0, BPF_COMMANDS))],
     },
     #[cfg(target_arch = "x86_64")]
     Group {
-        reason: "what glibc and rustix call by an older name on this architecture",
+        reason: "older calls that glibc and rustix use on this architecture",
         calls: &[
             Call(libc::SYS_open, Bits { argument: 1, mask: bits(WRITES), value: 0 }),
             Call(libc::SYS_stat, Always),

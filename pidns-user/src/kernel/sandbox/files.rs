@@ -1,8 +1,8 @@
 //! Limits the thread that serves HTTP to the files that it needs (Landlock, landlock(7)).
 //!
-//! That thread alone, as it reads data from the network: a thread in a Landlock domain may read no process outside of it
-//! (security/landlock/task.c, `hook_ptrace_access_check`), whatever its capabilities. It gets EACCES for /proc/PID/ns/pid and
-//! /proc/PID/fd of others, of which snapshots are made.
+//! Only that thread is limited, because it reads data from the network. A thread in a Landlock domain cannot read any
+//! process outside the domain (security/landlock/task.c, `hook_ptrace_access_check`), whatever its capabilities. It
+//! gets EACCES for /proc/PID/ns/pid and /proc/PID/fd of other processes, and snapshots need these.
 
 use std::{
     io,
@@ -17,36 +17,36 @@ use landlock::{
 
 use super::Protection;
 
-/// What of Landlock is asked for: all that is known. Of an older kernel comes what it has.
+/// Requests every Landlock feature that we know. An older kernel enforces those that it has.
 const WANTED: ABI = ABI::V10;
 
-/// From here on TCP can be denied (Linux 6.7).
+/// The first Landlock ABI that can deny TCP (Linux 6.7).
 const WITH_TCP: i32 = 4;
 
 /// Why a thread could not be limited.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// What is to stay readable is not there, or may not be opened.
-    #[error("open {}, which is to stay readable: {error}", path.display())]
+    /// A path that must stay readable does not exist, or may not be opened.
+    #[error("open {}, which must stay readable: {error}", path.display())]
     Path {
-        /// The folder or file.
+        /// The directory or file.
         path: PathBuf,
-        /// What came back.
+        /// Its error.
         error: io::Error,
     },
-    /// The kernel refused it.
+    /// The kernel refused to limit the thread.
     #[error("limit the files of the thread that serves HTTP (Landlock): {0}")]
     Refused(#[from] Box<RulesetError>),
 }
 
-/// Limits the calling thread, and the threads that it starts from then on, to reading what is at and below these paths, and
-/// to the files and sockets that are open already. It can write, make or run no file, cannot bind or connect over TCP from
-/// Linux 6.7 on (it accepts connections of a socket that listens already), and cannot read other processes.
+/// Limits the calling thread, and threads that it starts later, to reading these paths and everything below them, and
+/// to files and sockets that are already open. It cannot write, create or execute files, cannot read other processes
+/// and, since Linux 6.7, cannot bind or connect over TCP. It can still accept connections of a listening socket.
 ///
-/// Sets no_new_privs. Where the kernel has no Landlock nothing changes, and the report shows it.
+/// Sets no_new_privs. If the kernel has no Landlock, nothing changes and the report says so.
 ///
 /// # Errors
-/// A path is not there, or the kernel refuses a rule.
+/// A path does not exist, or the kernel refuses a rule.
 pub fn restrict_network_thread(readable: &[&Path]) -> Result<Protection, FilesError> {
     let refused = |error: RulesetError| FilesError::from(Box::new(error));
     let ruleset = Ruleset::default()
@@ -64,7 +64,7 @@ pub fn restrict_network_thread(readable: &[&Path]) -> Result<Protection, FilesEr
     Ok(protection(&ruleset.restrict_self().map_err(refused)?))
 }
 
-/// The kernel's error, without the path, which is named already.
+/// Returns the kernel's error without the path, which our message already has.
 fn cause(error: PathFdError) -> io::Error {
     match error {
         PathFdError::OpenCall { source, .. } => source,
@@ -87,7 +87,7 @@ fn protection(RestrictionStatus { ruleset, landlock, .. }: &RestrictionStatus) -
         LandlockStatus::Available { effective_abi, .. } => *effective_abi as i32,
     };
     if *ruleset == RulesetStatus::NotEnforced {
-        return Protection::Off(format!("Landlock (ABI {abi}) enforces nothing of what was asked for"));
+        return Protection::Off(format!("Landlock (ABI {abi}) enforces none of the requested limits"));
     }
     let tcp = if abi >= WITH_TCP { "files and TCP" } else { "files; this kernel cannot deny TCP" };
     Protection::On(format!("Landlock ABI {abi}: {tcp}"))

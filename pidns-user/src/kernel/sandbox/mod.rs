@@ -1,14 +1,14 @@
-//! What the program may still do once its hooks are in place, for programs that run for months and answer strangers.
+//! Limits what the program can do once its hooks are attached. It may run for months and answer requests of strangers.
 //!
-//! In this order, each where the one before has succeeded or is not wanted:
-//! 1. Load and attach, take the first snapshot (it loads the iterator, and BPF_PROG_LOAD is refused from step 4 on), bind the
-//!    sockets that are listened on, open the files that are written to.
+//! The steps must have this order. Each follows when the one before has succeeded or is not wanted:
+//! 1. Load and attach, take the first snapshot (it loads the iterator, and step 4 forbids BPF_PROG_LOAD), bind the
+//!    listening sockets, open the output files.
 //! 2. [`drop_all_but`](super::capabilities::drop_all_but), for this thread and those that it starts.
-//! 3. Start the threads; the one that serves HTTP begins with [`restrict_network_thread`].
-//! 4. [`restrict_system_calls`], for all threads that there are and those that they start. Sooner is as good: before the
-//!    threads, as long as step 1 is done.
+//! 3. Start the threads. The one that serves HTTP begins with [`restrict_network_thread`].
+//! 4. [`restrict_system_calls`], for all existing threads and those that they start. It may also come before the
+//!    threads, but not before step 1 is done.
 //!
-//! Neither can be undone. Where the kernel lacks one of the two, the program runs without it, and [`Report`] shows it.
+//! The limits cannot be undone. If the kernel lacks one of these, the program runs without it; [`Report`] says so.
 
 mod calls;
 mod files;
@@ -19,7 +19,7 @@ pub use seccomp::restrict_system_calls;
 
 use std::fmt::{self, Display};
 
-/// What holds, for a status page.
+/// The limits in force, for a status page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Whether all threads are limited to the system calls that the program needs (seccomp).
@@ -28,17 +28,17 @@ pub struct Report {
     pub files: Protection,
 }
 
-/// Whether something holds.
+/// Whether a limit is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protection {
-    /// It does, and this is its extent.
+    /// Yes, to this extent.
     On(String),
-    /// It does not, for this reason.
+    /// No, for this reason.
     Off(String),
 }
 
 impl Protection {
-    /// Whether it holds.
+    /// Whether the limit is in force.
     pub fn is_on(&self) -> bool {
         matches!(self, Self::On(_))
     }

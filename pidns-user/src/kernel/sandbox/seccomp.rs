@@ -14,30 +14,30 @@ use super::{
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Limits all threads of this process, and those that they start, to what `sandbox/calls.rs` lists. All else is refused
-/// with EPERM, and so are system calls of another architecture (32-bit ones).
+/// Limits all threads of this process, and those that they start, to the calls in `sandbox/calls.rs`. All other calls
+/// fail with EPERM, including those of another architecture (32-bit).
 ///
-/// Sets no_new_privs for all threads. Where the kernel has no seccomp, or refuses it, nothing changes.
+/// Sets no_new_privs for all threads. If the kernel has no seccomp, or refuses it, nothing changes.
 pub fn restrict_system_calls() -> Protection {
     match restrict() {
-        Ok(count) => Protection::On(format!("{count} system calls are allowed, to all threads")),
+        Ok(count) => Protection::On(format!("{count} system calls are allowed, for all threads")),
         Err(error) => Protection::Off(format!("seccomp: {error}")),
     }
 }
 
-/// How many are allowed.
+/// Limits the threads. Returns the number of allowed calls.
 fn restrict() -> Result<usize, Error> {
     let arch = TargetArch::try_from(ARCH)?;
     let (allowed, count) = allow_list(arch, std::process::id())?;
-    // The second one could not be put in place behind the first one, which leaves seccomp out. Of what two filters answer the
-    // kernel takes the stricter: a refusal.
+    // This order is needed: the second filter forbids seccomp(2). If two filters disagree, the kernel takes the
+    // stricter result, so the refusal wins.
     let hides_clone3 = hide_clone3(arch)?;
     apply_filter_all_threads(&hides_clone3)?;
     apply_filter_all_threads(&allowed)?;
     Ok(count)
 }
 
-/// Allows what is listed, and how many that are.
+/// The filter that allows only the listed calls, and the number of those.
 fn allow_list(arch: TargetArch, own_pid: u32) -> Result<(BpfProgram, usize), Error> {
     let mut rules = Rules::new();
     for Call(number, when) in GROUPS.iter().flat_map(|group| group.calls) {
@@ -48,7 +48,7 @@ fn allow_list(arch: TargetArch, own_pid: u32) -> Result<(BpfProgram, usize), Err
     Ok((without_killing(filter.try_into()?), count))
 }
 
-/// clone3 is answered as by a kernel that has none.
+/// A filter that makes clone3 fail as on a kernel without it.
 fn hide_clone3(arch: TargetArch) -> Result<BpfProgram, Error> {
     let rules = Rules::from([(libc::SYS_clone3, Vec::new())]);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse(libc::ENOSYS), arch)?;
@@ -59,7 +59,7 @@ fn refuse(errno: i32) -> SeccompAction {
     SeccompAction::Errno(errno.cast_unsigned())
 }
 
-/// No rule: always.
+/// The rules for a call. No rule means that it is always allowed.
 fn rules_of(when: &When, own_pid: u32) -> Result<Vec<SeccompRule>, Error> {
     let rule = |argument, size, comparison, value| {
         Ok(SeccompRule::new(vec![SeccompCondition::new(argument, size, comparison, value)?])?)
@@ -77,7 +77,8 @@ fn rules_of(when: &When, own_pid: u32) -> Result<Vec<SeccompRule>, Error> {
     }
 }
 
-/// seccompiler has a call of another architecture kill the process. It is refused instead, like all else.
+/// seccompiler's filters kill the process when it makes a call of another architecture. This makes the call fail with
+/// EPERM instead.
 fn without_killing(mut program: BpfProgram) -> BpfProgram {
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     for instruction in &mut program {
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_run_programs_or_change_namespaces_are_not_listed() {
+    fn calls_that_run_programs_or_change_namespaces_are_not_allowed() {
         let refused = [
             libc::SYS_execve,
             libc::SYS_execveat,
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_filter_kills_and_each_has_room() {
+    fn filters_never_kill_and_stay_below_the_size_limit() {
         let arch = TargetArch::try_from(ARCH).expect("a known architecture");
         let (allowed, count) = allow_list(arch, 77).expect("a filter");
         assert!(count > 100 && allowed.len() < 2_000, "{count} calls, {} instructions", allowed.len());

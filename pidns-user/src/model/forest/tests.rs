@@ -61,7 +61,7 @@ fn three() -> Snapshot {
 }
 
 #[test]
-fn namespaces_stand_behind_their_parents() {
+fn namespaces_come_after_their_parents() {
     let snapshot = three();
     let forest = Forest::new(&snapshot);
     let walk = |from: Option<NsInum>| -> Vec<_> {
@@ -88,14 +88,14 @@ fn each_level_has_its_namespace() {
 }
 
 #[test]
-fn the_levels_of_an_ended_process_are_those_of_its_time() {
+fn an_ended_process_has_the_levels_of_its_own_time() {
     let mut snapshot = three();
     let born = |inum, level, parent, born_boot_ns| SnapshotNamespace {
         born_boot_ns: Some(born_boot_ns),
         ..namespace(inum, level, Some(parent)).1
     };
     const SECOND: u64 = 1_000_000_000;
-    // The number 30 was that of two others before, one in 25, the earlier in 26, which are gone too.
+    // Two earlier namespaces had the number 30, one inside 25, the earlier one inside 26. Both parents are gone too.
     snapshot.namespaces.insert(NsInum(30), born(30, 2, 20, BootNs(9 * SECOND)));
     let gone = [
         born(30, 2, 25, BootNs(5 * SECOND)),
@@ -108,14 +108,14 @@ fn the_levels_of_an_ended_process_are_those_of_its_time() {
     assert_eq!(forest.levels(&dead(BootNs(9 * SECOND))), [Some(10), Some(20), Some(30)].map(known));
     assert_eq!(forest.levels(&dead(BootNs(6 * SECOND))), [Some(10), Some(25), Some(30)].map(known));
     assert_eq!(forest.levels(&dead(BootNs(3 * SECOND))), [Some(10), Some(26), Some(30)].map(known));
-    // Where nothing is remembered, the number comes from the process itself.
+    // Without a memory of gone namespaces, only the process itself shows the number.
     let forest = Forest::new(&snapshot);
     let lost = process(&[71, 9, 4], None, Some(99));
     assert_eq!(forest.levels(&lost), [Some(10), None, Some(99)].map(known));
 }
 
 #[test]
-fn a_process_with_a_parent_outside_has_joined() {
+fn a_process_whose_parent_is_outside_has_joined() {
     let snapshot = three();
     let forest = Forest::new(&snapshot);
     let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
@@ -125,9 +125,9 @@ fn a_process_with_a_parent_outside_has_joined() {
     assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
 }
 
-/// As of `docker exec -d`: who came in is there, who forked it is gone, and who has it since is not certain.
+/// As with `docker exec -d`: the joined process exists, its forker is gone, and its new parent is uncertain.
 #[test]
-fn a_process_seen_to_join_has_joined_whatever_became_of_its_parent() {
+fn a_joined_process_stays_joined_after_its_forker_is_gone() {
     use crate::event::{Body, Event, Process as EventProcess};
     let at = |pids: &[u32], ns| EventProcess {
         pid: HostPid(pids[0]),
@@ -154,14 +154,14 @@ fn a_process_seen_to_join_has_joined_whatever_became_of_its_parent() {
         world.apply(&Event { seq: 1, time, boot_ns: BootNs(boot_ns), exact: true, body });
     }
     let snapshot = world.snapshot();
-    let process = snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("it is there");
+    let process = snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("process 6");
     let forest = Forest::new(&snapshot);
     assert_eq!(forest.entry(process), Entry::Unknown);
     let comm = "x".into();
     let origin = Some(Origin { pid: HostPid(5), comm: Some(&comm), ns: Some(NsInum(10)) });
     let joined = Entry::Joined { forked_by: Some(HostPid(5)), parent: process.ppid, origin };
-    assert_eq!(forest.with_entries(&world).entry(process), joined, "and that one is known by its name");
-    // Another process has the PID of the one that forked it.
+    assert_eq!(forest.with_entries(&world).entry(process), joined, "the forker's name is known");
+    // Another process now has the forker's PID.
     let other = SnapshotProcess {
         start_boot_ns: Some(BootNs(500)),
         comm: Some("other".into()),
@@ -169,7 +169,7 @@ fn a_process_seen_to_join_has_joined_whatever_became_of_its_parent() {
     };
     let mut snapshot = snapshot.clone();
     snapshot.processes.push(other);
-    let process = snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("it is there");
+    let process = snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("process 6");
     assert_eq!(Forest::new(&snapshot).with_entries(&world).entry(process), joined);
 }
 
@@ -185,7 +185,7 @@ fn an_unreadable_process_is_known_by_its_pid() {
 
 proptest! {
     #[test]
-    fn every_namespace_is_walked_once_whatever_the_parents(
+    fn every_namespace_is_walked_once_with_any_parents(
         links in prop::collection::vec((0u32..20, 0u32..5, prop::option::of(0u32..20)), 0..20)
     ) {
         let namespaces = links.iter().map(|(inum, level, parent)| namespace(*inum, *level, *parent)).collect();

@@ -1,141 +1,144 @@
-//! What is remembered of namespaces, their processes, and what went wrong in them.
+//! Records of namespaces, their processes, and incidents in them.
 
 use std::sync::Arc;
 
 use crate::{
     event::{
-        Cause, Exit, Namespace, Process, ReachedLimit, Token,
+        Cause, Exit, Process, ReachedLimit, Token,
         container::Container,
+        finding::Evidence,
         identity::{BootNs, NsInum},
         snapshot::SnapshotNamespace,
     },
     model::Window,
 };
 
-/// How PID 1 of a namespace ended.
+/// The end of a namespace's PID 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// When.
+    /// Time.
     pub at: BootNs,
-    /// PID 1.
+    /// PID 1 itself.
     pub process: Process,
-    /// How.
+    /// Its exit code or signal.
     pub exit: Exit,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// PIDs in use besides its own, there and below.
+    /// Number of PIDs in use besides its own, nested namespaces included.
     pub members: u32,
 }
 
-/// How a teardown ended.
+/// The end of a teardown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornDown {
-    /// When.
+    /// Time of the end.
     pub at: BootNs,
     /// Processes that the kernel killed.
     pub killed: u32,
-    /// Namespaces below that went with it.
+    /// Nested namespaces that ended with it.
     pub nested: Vec<NsInum>,
-    /// How long it took.
+    /// Duration in nanoseconds.
     pub duration_ns: u64,
 }
 
-/// Births, exits and reapings of a namespace's processes.
+/// Births, exits and reaps of a namespace's processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lives {
-    /// Forks.
+    /// Number of forks.
     pub births: Window,
-    /// Ends.
+    /// Number of exits.
     pub exits: Window,
-    /// Reapings.
+    /// Number of reaps.
     pub reaps: Window,
 }
 
-/// What is remembered of a namespace.
+/// The recent history of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceRecord {
     /// The namespace.
     pub ns: SnapshotNamespace,
-    /// Which process created it; `None` where that was not seen.
+    /// The process that created it; `None` if no event shows it.
     pub creator: Option<Process>,
-    /// The process whose child its PID 1 was at first; `None` where it was not seen.
+    /// The first parent of its PID 1; `None` if no event shows it.
     pub init_parent: Option<Process>,
-    /// How its PID 1 ended.
+    /// The end of its PID 1, if an event reported it.
     pub death: Option<Death>,
-    /// How its teardown ended.
+    /// The end of its teardown, if an event reported it.
     pub torn_down: Option<TornDown>,
-    /// Since when it is known to be dying, where no event says when its PID 1 ended.
+    /// The processes that held up its teardown, by the findings about it.
+    pub held_up_by: Vec<Evidence>,
+    /// When it was first known to be dying, for the case that no event reports when its PID 1 ended.
     pub dying_since: Option<BootNs>,
-    /// Since when it is known to have no process.
+    /// The time since which it is known to have no process.
     pub empty_since: Option<BootNs>,
-    /// What came and went, where anything did.
+    /// Births, exits and reaps, if there were any.
     pub lives: Option<Box<Lives>>,
-    /// When it was gone.
+    /// When it was removed.
     pub gone: Option<BootNs>,
 }
 
-/// What went wrong at one moment.
+/// The kind of an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IncidentKind {
     /// A fork, or a new thread, was refused.
     ForkRefused {
         /// The error.
         errno: String,
-        /// Why.
+        /// The reason.
         reason: Token,
-        /// Whether a thread was asked for.
+        /// Whether it was a thread.
         thread: bool,
     },
     /// A new namespace was refused.
     CreationRefused {
-        /// The call.
+        /// The system call.
         via: Token,
         /// The error.
         errno: String,
-        /// Why.
+        /// The reason.
         reason: Token,
     },
     /// A signal to PID 1 was ignored.
     SignalIgnored {
-        /// Its name.
+        /// Name of the signal.
         signal: String,
-        /// From where it came.
+        /// Origin of the signal: `inside`, `ancestor`, `kernel` or `parent_death`.
         from: Token,
     },
     /// A member was killed because memory ran out.
     MemberOom,
 }
 
-/// The same thing, once or more often.
+/// An incident that happened once or repeatedly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
-    /// What.
+    /// The kind of incident.
     pub kind: IncidentKind,
-    /// The namespace in which; of a refused fork the one where the child would have been.
-    pub ns: Option<Namespace>,
-    /// To which process.
+    /// The namespace in which it happened. For a refused fork, the namespace of the child. `None` if it is unknown.
+    pub ns: Option<SnapshotNamespace>,
+    /// The affected process. For a signal, the PID 1 that ignored it.
     pub process: Process,
-    /// Of a signal: which process sent it.
+    /// For a signal: its sender.
     pub sender: Option<Process>,
-    /// Of a refused fork: the limit.
+    /// For a refusal: the limit that was reached.
     pub limit: Option<ReachedLimit>,
-    /// When first and when last.
+    /// Time of the first occurrence.
     pub first: BootNs,
-    /// When last.
+    /// Time of the last occurrence.
     pub last: BootNs,
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
 }
 
-/// The main process of a container that has no PID namespace of its own.
+/// The main process of a container without its own PID namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MainProcess {
     /// The container.
     pub container: Arc<Container>,
-    /// The process: the first that is known of it.
+    /// The first known process of the container.
     pub process: Process,
-    /// When it ended, and how.
-    pub ended: Option<(BootNs, Exit)>,
+    /// When it ended; if no event reported that, when a snapshot no longer had it.
+    pub ended: Option<BootNs>,
 }
 
 impl NamespaceRecord {
@@ -146,11 +149,22 @@ impl NamespaceRecord {
             init_parent: None,
             death: None,
             torn_down: None,
+            held_up_by: Vec::new(),
             dying_since: None,
             empty_since: None,
             lives: None,
             gone: None,
         }
+    }
+
+    /// Whether it is about this namespace, and not about another one with the same inode number.
+    pub fn is_of(&self, ns: &SnapshotNamespace) -> bool {
+        self.ns.inum == ns.inum && !self.ns.differs_from(ns)
+    }
+
+    /// Whether it is about the namespace with this inode number in which a process with this start can have been.
+    pub(super) fn had(&self, inum: NsInum, start: BootNs) -> bool {
+        self.ns.inum == inum && !self.ns.is_younger_than(Some(start))
     }
 
     pub(super) fn lives(&mut self) -> &mut Lives {

@@ -1,35 +1,35 @@
-//! What an event changes, and what it shows to have gone by unseen.
+//! Changes that an event makes, and contradictions that it reveals.
 
 use crate::event::identity::{NsInum, ProcessKey};
 
-/// What an event changed.
+/// A change in the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A process is there.
+    /// A process was added.
     ProcessAdded(ProcessKey),
-    /// More, or something else, is known of it.
+    /// Its state or attributes changed.
     ProcessUpdated(ProcessKey),
-    /// It is a zombie.
+    /// It has exited.
     ProcessEnded(ProcessKey),
     /// It is gone.
     ProcessRemoved(ProcessKey),
-    /// A namespace is there.
+    /// A namespace was added.
     NamespaceAdded(NsInum),
-    /// More, or something else, is known of it.
+    /// Its state or attributes changed.
     NamespaceUpdated(NsInum),
     /// It is gone.
     NamespaceRemoved(NsInum),
 }
 
-/// What could not be, had everything been seen.
+/// Contradictions that show that events were missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inconsistencies {
-    /// Processes whose PID was reused, or whose namespace was gone, before their end was seen.
+    /// Processes whose PID was reused, or whose namespace was gone, before their end was reported.
     pub ends_unseen: u64,
-    /// Events about a process that was gone already.
+    /// Events about a process that was already gone.
     pub after_the_end: u64,
-    /// Namespaces whose inode number was reused before their end was seen.
+    /// Namespaces whose inode number was reused before their end was reported.
     pub destructions_unseen: u64,
-    /// Processes that turned up without having been forked, exited, or reaped before they were known.
+    /// Processes that forked, exited or were reaped before the model knew them.
     pub beginnings_unseen: u64,
 }

@@ -9,22 +9,22 @@
 //! A PID 1 that exits keeps its children: before the kernel would reparent them, it kills every process in the
 //! namespace and below, and PID 1 reaps them (`zap_pid_ns_processes()`).
 
-use super::{Change, ProcessState, World, process_state::Heir};
+use super::{Change, ProcessState, World, process_state::NewParent};
 use crate::event::identity::{HostPid, ProcessKey};
 
 /// The process that reaps another one when it ends: its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaper {
-    /// The process of this PID at level 0: an event named it as the parent, or the kernel's rules leave no other.
+    /// The process with this PID at level 0: an event named it as the parent, or the kernel's rules leave no other.
     Parent(HostPid),
-    /// The parent has ended, and no event has named the next one. It is PID 1 of the namespace that the parent was in, or
-    /// an ancestor of the parent's there that is a subreaper.
+    /// The parent has ended, and no event has named the next one. It is PID 1 of the namespace that the parent was in,
+    /// or an ancestor of the parent's there that is a subreaper.
     InitOrSubreaper {
-        /// That PID 1, by its PID at level 0; `None` where it is not known.
+        /// PID at level 0 of that PID 1; `None` if unknown.
         init: Option<HostPid>,
     },
-    /// No parent known: one of the host's first processes, or its parent was a PID 1 that is gone; then it was killed
-    /// too, and that was missed.
+    /// No parent is known. It is one of the host's first processes. Or its parent was a PID 1 that is gone; then the
+    /// kernel killed it too, and the model missed that.
     Unknown,
 }
 
@@ -76,18 +76,18 @@ impl World {
         }
     }
 
-    /// The process that adopts its children. `certain` stays true: a parent that is PID 1 or at an outer level is never
-    /// replaced by a process at this level.
-    fn heir(&self, dead: &ProcessState) -> Heir {
+    /// The process that adopts its children. It is certain to be PID 1 if the dead process's parent is that PID 1 or is
+    /// at an outer level, because no subreaper can then come in between. Later events do not change that.
+    fn heir(&self, dead: &ProcessState) -> NewParent {
         let init = self.namespaces.get(&dead.process.ns).and_then(|entry| entry.init);
         let is_further_out = |parent: &ProcessState| parent.process.pids.len() < dead.process.pids.len();
         let certain = dead.parent.is_some_and(|parent| {
             Some(parent) == init || self.processes.get(&parent).is_some_and(is_further_out)
         });
-        Heir { init: init.and_then(|init| self.processes.get(&init)).map(ProcessState::key), certain }
+        NewParent { init: init.and_then(|init| self.processes.get(&init)).map(ProcessState::key), certain }
     }
 
-    fn orphan(&mut self, pid: HostPid, heir: Heir, changes: &mut Vec<Change>) {
+    fn orphan(&mut self, pid: HostPid, heir: NewParent, changes: &mut Vec<Change>) {
         let parent = heir.init.filter(|_| heir.certain).map(|init| init.pid);
         self.move_to(pid, parent);
         let Some(child) = self.processes.get_mut(&pid) else { return };
@@ -111,8 +111,8 @@ impl World {
         }
     }
 
-    /// No process is its own ancestor. If the new parent is a descendant in the model, the model is wrong: cut that
-    /// link.
+    /// Removes the parent of one process if the new parent is a descendant in the model. No process is its own
+    /// ancestor, so the model is wrong then.
     fn break_cycle(&mut self, pid: HostPid, parent: HostPid) {
         if !self.children.contains_key(&pid) {
             return;

@@ -1,4 +1,4 @@
-//! Who was there: processes and namespaces that are gone, the last of each up to a limit.
+//! The processes and namespaces that are gone: the latest ones of each, up to a limit.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,28 +6,28 @@ use super::{namespace_state::NamespaceState, process_state::ProcessState};
 use crate::event::identity::{BootNs, ProcessKey};
 use crate::event::snapshot::SnapshotProcess;
 
-/// Most of each that are remembered where nothing else is asked for; of more, those that went first are forgotten.
+/// Default limit for each. Beyond it, the oldest are forgotten.
 pub const LIMIT: usize = 10_000;
 
 /// A process that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadProcess {
-    /// As it was.
+    /// Its last state.
     pub state: ProcessState,
-    /// When it was reaped; `None` where no event says that.
+    /// When it was reaped; `None` if no event reported it.
     pub gone_boot_ns: Option<BootNs>,
-    /// The latest time by which it was known to be gone.
+    /// The first time at which the model knew that it was gone.
     pub known_boot_ns: BootNs,
 }
 
 impl DeadProcess {
-    /// Whether an event reported its end. Else it was only thought to be gone.
+    /// Whether an event reported its end. Otherwise it is only assumed to be gone.
     pub fn was_seen_to_end(&self) -> bool {
         self.gone_boot_ns.is_some() || self.state.ended.as_ref().is_some_and(|ended| ended.since.is_some())
     }
 
-    /// In the form of a snapshot of the kernel, without a state, which it has no more. Its parent is the one it had when it
-    /// ended: that one can be gone before it is known that it has reaped it.
+    /// Converts it to the form of a snapshot, without a state. Its parent is the one that it had when it exited. That
+    /// parent may end before the process's reap is reported, so the model's present parent may be another one.
     pub fn as_it_was(&self) -> SnapshotProcess {
         SnapshotProcess {
             state: None,
@@ -39,8 +39,10 @@ impl DeadProcess {
             subreaper: None,
             cgroup_id: None,
             cgroup: None,
+            cgroup_set: None,
             zombie_since_boot_ns: None,
             last_ran_boot_ns: None,
+            wchan: None,
             ppid: self.state.ended.as_ref().and_then(|ended| ended.parent).or(self.state.parent),
             ..self.state.as_snapshot(false)
         }
@@ -50,31 +52,32 @@ impl DeadProcess {
 /// A namespace that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadNamespace {
-    /// As it was.
+    /// Its last state.
     pub state: NamespaceState,
-    /// When it went; `None` where no event says that.
+    /// When it ended; `None` if no event reported it.
     pub gone_boot_ns: Option<BootNs>,
-    /// Whether an event reported that its last reference was gone; else only its processes are known to be.
+    /// Whether an event reported that its last reference was dropped. Otherwise only its processes are known to be
+    /// gone.
     pub destroyed: bool,
 }
 
-/// Those that are gone.
+/// The gone processes and namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     limit: usize,
-    /// In the order of their ends. The place of one that turned out not to be gone is empty.
+    /// In the order of their ends. `None` for a process that turned out to exist.
     processes: VecDeque<Option<DeadProcess>>,
-    /// The number of the first place.
+    /// Number of the first entry.
     first: u64,
-    /// The places of those in [`Self::processes`].
+    /// Numbers of the entries in [`Self::processes`].
     places: HashMap<ProcessKey, u64>,
     namespaces: VecDeque<DeadNamespace>,
-    /// Whether there were more.
+    /// Whether older ones were forgotten.
     has_forgotten: bool,
 }
 
 impl History {
-    /// Of no process yet, and of so many at most.
+    /// An empty history with this limit.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -86,34 +89,34 @@ impl History {
         }
     }
 
-    /// How many of each are remembered at most.
+    /// The limit for each of processes and namespaces.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Whether there were more than that.
+    /// Whether older ones were forgotten.
     pub fn has_forgotten(&self) -> bool {
         self.has_forgotten
     }
 
-    /// The process that is remembered under this identity.
+    /// The remembered process with this identity.
     pub fn process(&self, key: ProcessKey) -> Option<&DeadProcess> {
         self.processes.get(self.index(key)?)?.as_ref()
     }
 
-    /// The processes, the last to go first.
+    /// The gone processes, the latest first.
     pub fn processes(&self) -> impl Iterator<Item = &DeadProcess> {
         self.processes.iter().rev().flatten()
     }
 
-    /// The namespaces, the last to go first.
+    /// The gone namespaces, the latest first.
     pub fn namespaces(&self) -> impl Iterator<Item = &DeadNamespace> {
         self.namespaces.iter().rev()
     }
 
     pub(super) fn add_process(&mut self, process: DeadProcess) {
         let key = process.state.key();
-        // A stream that contradicts itself can bury one twice: the last time counts.
+        // A contradictory stream can end a process twice. The last end counts.
         self.revived(key);
         self.places.insert(key, self.first + self.processes.len() as u64);
         self.processes.push_back(Some(process));
@@ -126,7 +129,8 @@ impl History {
         }
     }
 
-    /// When one that went with its namespace was reaped comes after that namespace's end. Returns whether it is such a one.
+    /// Records the reap of a process that was removed with its namespace. That report may come after the namespace's
+    /// end. Returns whether it was such a process.
     pub(super) fn reaped(&mut self, key: ProcessKey, at: BootNs) -> bool {
         let dead = self.index(key).and_then(|index| self.processes.get_mut(index)?.as_mut());
         match dead.filter(|dead| dead.gone_boot_ns.is_none() && dead.state.ended.is_some()) {
@@ -138,7 +142,7 @@ impl History {
         }
     }
 
-    /// It is not gone after all.
+    /// Removes a process that turned out to exist.
     pub(super) fn revived(&mut self, key: ProcessKey) {
         let place = self.index(key).and_then(|index| self.processes.get_mut(index));
         if let Some(raised) = place.and_then(Option::take) {
@@ -155,7 +159,7 @@ impl History {
     }
 
     fn index(&self, key: ProcessKey) -> Option<usize> {
-        // A snapshot may have named it with a start that /proc has rounded.
+        // A snapshot may have stored it with a start that /proc rounded.
         let place = self.places.get(&key).or_else(|| self.places.get(&key.rounded_to_tick()));
         place.map(|place| (place - self.first) as usize)
     }

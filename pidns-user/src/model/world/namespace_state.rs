@@ -13,7 +13,7 @@ use crate::{
 pub enum Stage {
     /// It has had no process yet.
     Empty,
-    /// Its PID 1 is alive, as far as is known.
+    /// Its PID 1 is alive, as far as we know.
     Alive,
     /// Its PID 1 has exited: no process can fork there any more.
     Dying {
@@ -21,12 +21,12 @@ pub enum Stage {
         since: Option<BootNs>,
         /// Why PID 1 exited; `None` if unknown.
         cause: Option<Cause>,
-        /// Whether all others have been killed and reaped: PID 1 itself waits to be reaped.
+        /// Whether all other processes have been killed and reaped, so that only PID 1 waits to be reaped.
         torn_down: bool,
     },
     /// All its processes are gone, and something still holds it.
     Held {
-        /// Since when.
+        /// Since when it has no processes.
         since: BootNs,
     },
 }
@@ -34,7 +34,7 @@ pub enum Stage {
 /// A namespace that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceState {
-    /// What is known of it.
+    /// Its attributes.
     pub namespace: SnapshotNamespace,
     /// Its stage.
     pub stage: Stage,
@@ -42,17 +42,17 @@ pub struct NamespaceState {
     pub init: Option<HostPid>,
     /// Start of PID 1, kept after it has exited.
     pub(super) init_start: Option<BootNs>,
-    /// How it came to be known.
+    /// The record that it is known from.
     pub(super) source: KnownFrom,
     /// Number of its processes: with zombies, without those of nested namespaces.
     pub members: u32,
     /// Its holders at the last snapshot.
     pub holders: Vec<Holder>,
-    /// Number of holders left out of `holders`.
+    /// Number of holders that are not in `holders`.
     pub holders_left_out: u64,
 }
 
-/// How a namespace came to be known.
+/// The record that a namespace is known from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KnownFrom {
     /// An event reported its creation, which is its birth.
@@ -63,7 +63,8 @@ pub(super) enum KnownFrom {
     Mention,
 }
 
-/// The kernel reuses inode numbers at once. Which of the namespaces that had this number does a record mean?
+/// The namespace that a record means, compared with the one in the model that has the same inode number. The kernel
+/// reuses inode numbers at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     /// An earlier one.
@@ -112,7 +113,7 @@ impl NamespaceState {
         self.init_start
     }
 
-    /// Whether `ns` is this namespace and not another with the same inode number, as far as is known.
+    /// Whether `ns` is this namespace and not another with the same inode number, as far as we know.
     pub fn is(&self, ns: &SnapshotNamespace) -> bool {
         self.which(ns.kernel_id, ns.born_boot_ns) == Which::This
     }
@@ -184,8 +185,8 @@ impl NamespaceState {
         }
     }
 
-    /// Records that PID 1 is exiting or has ended; `torn_down`: all other processes are gone. Returns whether this is
-    /// news.
+    /// Records that PID 1 is exiting or has ended; `torn_down`: all other processes are gone. Returns whether this
+    /// was not known before.
     pub(super) fn mark_dying(&mut self, torn_down: bool) -> bool {
         match &mut self.stage {
             Stage::Dying { torn_down: known, .. } => {

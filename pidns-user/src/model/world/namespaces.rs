@@ -1,4 +1,4 @@
-//! What becomes of namespaces: they begin, are reported, get and lose members, are torn down, end.
+//! Applies events of namespaces: creation, members, teardown and end.
 
 use super::{
     Change, NamespaceState, Observation, Stage, World,
@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl World {
-    /// Its namespace exists, with or without an event.
+    /// Adds the process's namespace if the model lacks it, and counts the process as a member.
     pub(super) fn ensure_namespace(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.excludes(process)) {
             let is_named = self.pass.as_ref().is_some_and(|snapshot| snapshot.has_named(process.ns));
             if is_named {
-                // The snapshot is right about it, and what was known before belonged to another one.
+                // The snapshot is right. Our entry was about another namespace with this number.
                 let (seen, holders) = (known.namespace.clone(), known.holders.clone());
                 let holders_left_out = known.holders_left_out;
                 self.replace(seen, Stage::Alive, KnownFrom::Snapshot, changes);
@@ -36,14 +36,14 @@ impl World {
             NamespaceState::new(SnapshotNamespace::bare(process.ns, level), Stage::Alive, KnownFrom::Mention)
         });
         entry.members += 1;
-        // A late event of a PID 1 that the number's namespace before had leaves the later one alone.
+        // A late event may be about PID 1 of an earlier namespace with this number. Leave the later one alone.
         let is_newest = entry.init_start.is_none_or(|known| process.start_boot_ns >= known);
         if process.is_init() && (entry.init.is_none() || is_newest) {
             entry.set_init(process);
         }
     }
 
-    /// A member is gone, at this time or at one that was not seen.
+    /// A member is gone. `at` is the time, if known.
     pub(super) fn leave(
         &mut self,
         inum: NsInum,
@@ -57,16 +57,16 @@ impl World {
         if was_init {
             entry.init = None;
         }
-        // PID 1 is the last that is reaped.
+        // PID 1 is reaped last.
         let is_over = was_init || matches!(entry.stage, Stage::Dying { torn_down: true, .. });
         if entry.members == 0 && is_over {
             self.emptied(inum, at, changes);
         }
     }
 
-    /// Its creation is reported.
+    /// Applies a creation event.
     pub(super) fn on_create(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
-        // A late event of a PID 1 made this of one in which a snapshot found none.
+        // A snapshot found this namespace without PID 1. Its PID 1 came from a late event about an earlier namespace.
         if let Some(entry) = self.namespaces.get_mut(&ns.inum)
             && entry.source == KnownFrom::Snapshot
             && entry.namespace.born_boot_ns.is_none()
@@ -86,13 +86,13 @@ impl World {
             entry.source = KnownFrom::Creation;
             entry.namespace.born_boot_ns = ns.born_boot_ns;
             if entry.init_start.is_none() {
-                // A snapshot cannot distinguish one without a process yet from one without a process any more.
+                // A snapshot cannot tell a namespace that had no process yet from one whose processes are gone.
                 entry.stage = Stage::Empty;
             }
         }
     }
 
-    /// An event describes it. Returns whether it is the one of its number that exists: else it is gone already.
+    /// Applies an event's description. Returns false if its namespace is already gone.
     pub(super) fn on_namespace(&mut self, ns: &Namespace, changes: &mut Vec<Change>) -> bool {
         let known = self.namespaces.get(&ns.inum);
         match known.map(|entry| entry.which(ns.kernel_id, ns.born_boot_ns)) {
@@ -102,7 +102,7 @@ impl World {
                 self.replace(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes)
             }
             None => match self.is_over(ns) {
-                // Where no event reports ends, events of a held one can come after its own end.
+                // If no event reports ends, events of a held namespace can arrive after we have closed it.
                 Some(had_init) if had_init => return false,
                 Some(_) => self.open(SnapshotNamespace::of(ns), Stage::Empty, KnownFrom::Creation, changes),
                 None => self.open(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes),
@@ -111,7 +111,8 @@ impl World {
         true
     }
 
-    /// Its PID 1 exists. Where nothing else distinguishes namespaces of one number, their PID 1s do.
+    /// Applies the event of a new PID 1. If nothing else distinguishes namespaces with the same number, their PID 1s
+    /// do.
     pub(super) fn on_init(&mut self, ns: &Namespace, init: &Process, changes: &mut Vec<Change>) {
         if !self.on_namespace(ns, changes) {
             return;
@@ -130,13 +131,13 @@ impl World {
         if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
             entry.set_init(init);
             if !is_there {
-                // It is over already, and its PID another's.
+                // This PID 1 is already gone, and another process has its PID.
                 entry.init = None;
             }
         }
     }
 
-    /// A snapshot found it.
+    /// Applies a namespace record of a snapshot.
     pub(super) fn on_snapshot_namespace(
         &mut self,
         ns: &SnapshotNamespace,
@@ -146,7 +147,7 @@ impl World {
         if let Some(snapshot) = &mut self.pass {
             snapshot.on_namespace(ns.inum, holders, holders_left_out);
         }
-        // The stage has it.
+        // `stage` stores `dying`.
         let (dying, ns) = (ns.dying, &SnapshotNamespace { dying: false, ..ns.clone() });
         match self.namespaces.get(&ns.inum) {
             Some(entry) if entry.is(ns) && !entry.had_another_init(ns) => self.fill_in(ns, changes),
@@ -167,7 +168,7 @@ impl World {
         }
     }
 
-    /// A snapshot found this process. If it is a PID 1 that is exiting or has ended, its namespace goes down.
+    /// Applies a PID 1's record of a snapshot. If it is exiting or has ended, its namespace is dying.
     pub(super) fn on_snapshot_init(
         &mut self,
         init: &Process,
@@ -184,7 +185,7 @@ impl World {
         }
     }
 
-    /// All its members but PID 1 have been killed and reaped.
+    /// Applies a teardown: all members except PID 1 have been killed and reaped.
     pub(super) fn on_teardown(&mut self, ns: &Namespace, at: BootNs, changes: &mut Vec<Change>) {
         if !self.is_known(ns) {
             return;
@@ -204,7 +205,7 @@ impl World {
         }
     }
 
-    /// Its members but PID 1 are gone, as the kernel has killed and reaped them: no events of their own report that.
+    /// Removes the members except PID 1. The kernel killed and reaped them, and no events reported that.
     fn members_are_gone(&mut self, inum: NsInum, changes: &mut Vec<Change>) {
         let has_others = |entry: &&NamespaceState| entry.members > u32::from(entry.init.is_some());
         let Some(entry) = self.namespaces.get(&inum).filter(has_others) else { return };
@@ -217,33 +218,45 @@ impl World {
         }
     }
 
-    /// Its last reference is gone.
+    /// Applies a destruction: the last reference is gone.
     pub(super) fn on_destroy(&mut self, ns: &Namespace, at: BootNs, changes: &mut Vec<Change>) {
         if self.is_known(ns) {
             self.close(ns.inum, Some(at), true, changes);
         }
     }
 
-    /// Where no event reports the end of a namespace that never had a process, none reports this one's: a process whose
-    /// children would have been born there is gone, or has them born elsewhere.
+    /// Closes a namespace that has never had a process, if it has become unreachable: no process's pid_for_children is
+    /// this namespace any more. Only needed if no hook reports destructions.
     pub(super) fn let_go(&mut self, inum: NsInum, at: BootNs, changes: &mut Vec<Change>) {
-        let is_empty =
-            self.namespaces.get(&inum).is_some_and(|entry| entry.stage == Stage::Empty && entry.members == 0);
-        if is_empty
-            && !self.destructions_reported
-            && !self.processes.values().any(|entry| entry.children_ns == Some(inum))
-        {
+        if self.is_new(inum) && !self.destructions_reported && !self.awaits_its_init(inum) {
             self.close(inum, Some(at), false, changes);
         }
     }
 
-    /// Whether this record is about the one of its number that exists.
+    /// Whether the model knows better than a snapshot which namespaces have had no process yet. The kernel shows such a
+    /// namespace nowhere (`pidns_for_children_get()`, kernel/pid_namespace.c). A snapshot repairs a loss; those that come
+    /// all the time add nothing to what events report.
+    pub(super) fn knows_new_namespaces(&self) -> bool {
+        !self.processes_reported && !self.has_lost
+    }
+
+    /// Whether a namespace has had no process yet.
+    fn is_new(&self, inum: NsInum) -> bool {
+        self.namespaces.get(&inum).is_some_and(|entry| entry.stage == Stage::Empty && entry.members == 0)
+    }
+
+    /// Whether a namespace has had no process yet, and the first child of some process will be its PID 1.
+    pub(super) fn awaits_its_init(&self, inum: NsInum) -> bool {
+        self.is_new(inum) && self.processes.values().any(|entry| entry.children_ns == Some(inum))
+    }
+
+    /// Whether this record is about the existing namespace with its number.
     fn is_known(&self, ns: &Namespace) -> bool {
         let known = self.namespaces.get(&ns.inum);
         known.is_some_and(|entry| entry.which(ns.kernel_id, ns.born_boot_ns) == Which::This)
     }
 
-    /// Whether it is one that was closed without an event of its destruction; and if so, whether it had a PID 1.
+    /// Whether it was closed without a destruction event; if so, whether it had a PID 1.
     fn is_over(&self, ns: &Namespace) -> Option<bool> {
         if self.destructions_reported {
             return None;
@@ -254,15 +267,16 @@ impl World {
         is_it.then_some(gone.state.init_start.is_some())
     }
 
-    /// It has no process any more, and never will have, since this time or since one that was not seen.
+    /// Its last process is gone, and it can get no other. `at` is the time, if known.
     fn emptied(&mut self, inum: NsInum, at: Option<BootNs>, changes: &mut Vec<Change>) {
         let is_held = self.namespaces.get(&inum).is_some_and(|entry| !entry.holders.is_empty());
-        // By events of namespaces alone it ends with its teardown, and the next snapshot with holders finds it if it is held.
+        // If only namespace events are followed, it ends with its teardown. If something holds it, the next snapshot
+        // with holders adds it again.
         let ends = at.is_some() || !(self.processes_reported || self.holders_reported || is_held);
         if ends && !self.destructions_reported {
             self.close(inum, at, false, changes);
         } else if let Some(entry) = self.namespaces.get_mut(&inum) {
-            // Where a snapshot has not named the process, it has named its namespace: something holds that.
+            // If the snapshot omitted the process but listed its namespace, something else holds the namespace.
             entry.stage = Stage::Held { since: at.unwrap_or(self.boot_ns) };
             changes.push(Change::NamespaceUpdated(inum));
         }
@@ -273,7 +287,8 @@ impl World {
         self.namespaces.insert(ns.inum, NamespaceState::new(ns, stage, source));
     }
 
-    /// Another one has its number. Where no hook reports destructions that may be the first sign that it is gone.
+    /// Replaces it by another namespace with the same number. If no hook reports destructions, this may be the first
+    /// sign that it is gone.
     fn replace(&mut self, ns: SnapshotNamespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
         let was_alive = self.namespaces.get(&ns.inum).is_some_and(|known| known.stage == Stage::Alive);
         if self.destructions_reported || was_alive {
@@ -283,20 +298,21 @@ impl World {
         self.open(ns, stage, source, changes);
     }
 
-    /// An event's record of it is believed, but for its birth where that is known better.
+    /// Updates it from an event's record, except a birth that is known better.
     fn learn(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         let mut updated = SnapshotNamespace::of(ns);
         updated.container = updated.container.or(entry.namespace.container.take());
         updated.kernel_id = updated.kernel_id.or(entry.namespace.kernel_id);
         updated.born_boot_ns = entry.namespace.born_boot_ns.or(updated.born_boot_ns);
+        updated.pid_max = entry.namespace.pid_max;
         if entry.namespace != updated {
             entry.namespace = updated;
             changes.push(Change::NamespaceUpdated(ns.inum));
         }
     }
 
-    /// A snapshot's record of it fills in what is not known.
+    /// Fills in unknown attributes from a snapshot's record.
     fn fill_in(&mut self, ns: &SnapshotNamespace, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         let known = &entry.namespace;
@@ -309,7 +325,8 @@ impl World {
             user_ns: known.user_ns.or(ns.user_ns),
             owner_uid: known.owner_uid.or(ns.owner_uid),
             dying: false,
-            // A runtime's files may have the name of a container only after it has begun.
+            pid_max: ns.pid_max,
+            // A runtime may write the container's name to its files only after the container has started.
             container: ns.container.clone().or_else(|| known.container.clone()),
         };
         if entry.namespace != filled {
@@ -318,7 +335,7 @@ impl World {
         }
     }
 
-    /// It exists no more, since this time or since one that was not seen; `destroyed`: its last reference is known to be gone.
+    /// Removes it. `at` is the time, if known; `destroyed`: its last reference is known to be gone.
     pub(super) fn close(
         &mut self,
         inum: NsInum,
@@ -328,7 +345,8 @@ impl World {
     ) {
         let Some(mut entry) = self.namespaces.remove(&inum) else { return };
         if entry.members > 0 {
-            // Members keep it: they have been reaped, and those that are no zombies ended unseen.
+            // A namespace with members cannot end. So they were reaped, and the exits of those that are no zombies were
+            // missed.
             let members = self.processes.values().filter(|entry| entry.process.ns == inum);
             let members = members.map(|entry| (entry.process.pid, entry.ended.is_none()));
             for (pid, ended_unseen) in members.collect::<Vec<_>>() {

@@ -7,7 +7,7 @@ use crate::{
     text::Name,
 };
 
-/// How a process got into its namespace.
+/// The way in which a process entered its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// Forked by a member, or as its first process.
@@ -26,24 +26,24 @@ pub enum Entered {
     Unseen,
 }
 
-/// What only snapshots show, as of the last one.
+/// Facts that only snapshots show, as of the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Letter of its first thread's state (proc(5)).
     pub state: Option<char>,
     /// Threads, zombie ones included.
     pub threads: Option<u32>,
-    /// How many of these have not begun to exit.
+    /// Number of threads that have not begun to exit.
     pub threads_live: Option<u32>,
-    /// Whether all its threads are exiting and it is no zombie yet.
+    /// Whether all its threads are exiting, but it is no zombie yet.
     pub exiting: bool,
     /// Whether it is frozen.
     pub frozen: bool,
-    /// What froze it.
+    /// The freezer, if it is frozen.
     pub freezer: Option<Freezer>,
-    /// PID at level 0 of the process that traces its first thread.
+    /// PID at level 0 of the tracer of its first thread.
     pub tracer: Option<HostPid>,
-    /// Whether it adopts the orphans among its descendants.
+    /// Whether it adopts orphaned descendants.
     pub subreaper: Option<bool>,
     /// The id of its cgroup (v2).
     pub cgroup_id: Option<u64>,
@@ -51,6 +51,8 @@ pub struct Observation {
     pub cgroup: Option<Name>,
     /// When it last ran, if it is exiting.
     pub last_ran: Option<BootNs>,
+    /// The kernel function in which its first thread sleeps, in state D.
+    pub wchan: Option<Name>,
 }
 
 impl Observation {
@@ -62,19 +64,19 @@ impl Observation {
 
 /// The process that adopts the children of one that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heir {
+pub(super) struct NewParent {
     /// PID 1 of its namespace, if known.
     pub(super) init: Option<ProcessKey>,
-    /// Whether it can be no other process.
+    /// Whether no other process is possible.
     pub(super) certain: bool,
 }
 
-/// How and when a process ended.
+/// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// When; `None` if no event reported it.
     pub since: Option<BootNs>,
-    /// How it ended; `None` if unknown.
+    /// Exit code or signal; `None` if unknown.
     pub exit: Option<Exit>,
     /// Its parent at that time (PID at level 0), the first that should reap it.
     pub parent: Option<HostPid>,
@@ -85,15 +87,15 @@ pub struct Ended {
 pub struct ProcessState {
     /// From its last record, without `ppid` (see `parent`).
     pub process: Process,
-    /// Its parent at level 0; `None` if it has none, or if that is not certain: see [`World::reaper`].
+    /// Its parent at level 0; `None` if it has none, or if it is uncertain: see [`World::reaper`].
     ///
     /// [`World::reaper`]: super::World::reaper
     pub parent: Option<HostPid>,
-    /// Whether a parent of it has ended.
+    /// Whether one of its parents has ended.
     pub orphaned: bool,
-    /// For an orphan whose new parent is uncertain: what is known about that parent.
-    pub(super) heir: Option<Heir>,
-    /// How it got in.
+    /// For an orphan whose new parent is uncertain: what we know about that parent.
+    pub(super) heir: Option<NewParent>,
+    /// The way in which it entered its namespace.
     pub entered: Entered,
     /// From the last snapshot that lists it.
     pub observed: Observation,
@@ -101,6 +103,8 @@ pub struct ProcessState {
     pub ended: Option<Ended>,
     /// The namespace in which its children will be born, if not its own.
     pub children_ns: Option<NsInum>,
+    /// The system call that set it, if an event showed it: "unshare" or "setns".
+    pub children_ns_by: Option<&'static str>,
 }
 
 impl ProcessState {
@@ -109,7 +113,7 @@ impl ProcessState {
         self.process.key()
     }
 
-    /// Whether this record is about it.
+    /// Whether this record is about this process.
     pub(super) fn is(&self, process: &Process) -> bool {
         self.key().is_same(process.key())
     }
@@ -153,7 +157,9 @@ impl ProcessState {
             subreaper,
             cgroup_id,
             cgroup,
+            cgroup_set: None,
             last_ran_boot_ns: self.observed.last_ran.filter(|_| exiting),
+            wchan: self.observed.wchan.clone(),
             zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since).filter(|_| !exiting),
             container: container.clone(),
         }

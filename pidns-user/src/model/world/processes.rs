@@ -1,6 +1,6 @@
-//! What becomes of processes: they are reported, get another parent, end, are reaped.
+//! Applies events of processes: reports, new parents, exits and reaps.
 
-use super::{Change, Ended, Entered, Observation, ProcessState, World};
+use super::{Change, Ended, Entered, Observation, ProcessState, Stage, World};
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::{Exit, Process},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl World {
-    /// A snapshot found it: it exists, whatever the model had.
+    /// Applies a process record of a snapshot: the process exists, even if the model said otherwise.
     pub(super) fn on_snapshot_process(
         &mut self,
         process: &Process,
@@ -22,10 +22,20 @@ impl World {
         let children_ns =
             self.pass.as_mut().and_then(|snapshot| snapshot.on_process(process.pid, process.ns));
         let parent = process.ppid;
+        let knows_new_namespaces = self.knows_new_namespaces();
         if let Some(entry) = self.processes.get_mut(&process.pid) {
             entry.observed = observed.clone();
-            if let Some(inum) = children_ns {
-                entry.children_ns = (inum != process.ns).then_some(inum);
+            let is_hidden = knows_new_namespaces
+                && entry.children_ns.is_some_and(|inum| {
+                    self.namespaces.get(&inum).is_some_and(|target| target.stage == Stage::Empty)
+                });
+            if let Some(inum) = children_ns
+                && !(is_hidden && inum == process.ns)
+            {
+                let elsewhere = (inum != process.ns).then_some(inum);
+                if entry.children_ns != elsewhere {
+                    (entry.children_ns, entry.children_ns_by) = (elsewhere, None);
+                }
             }
             if entry.entered == Entered::Unseen
                 && let (Some(true), Some(parent)) = (joined, parent)
@@ -42,18 +52,20 @@ impl World {
         self.on_snapshot_init(process, &observed, changes);
     }
 
-    /// A described process exists: as a known one, or as a new one.
+    /// Updates or adds a process from its description in an event.
     fn on_description(&mut self, process: &Process, changes: &mut Vec<Change>) {
         let key = process.key();
         match self.processes.get_mut(&process.pid) {
             Some(entry) if entry.is(process) && entry.process.ns == process.ns => {
                 let mut process = process.clone();
                 let parent = std::mem::take(&mut process.ppid);
-                // What was rounded was rounded down.
+                // /proc rounds starts down, so the later one is exact.
                 process.start_boot_ns = process.start_boot_ns.max(entry.process.start_boot_ns);
-                // Not every event that describes it names its container.
+                // Some events describe it without its container.
                 process.container = process.container.or_else(|| entry.process.container.clone());
                 let moved = entry.parent != parent;
+                // A process gets another parent only when its parent ends.
+                entry.orphaned |= moved && entry.parent.is_some() && parent.is_some();
                 if entry.process != process || moved {
                     entry.process = process;
                     changes.push(Change::ProcessUpdated(key));
@@ -63,7 +75,7 @@ impl World {
                 }
                 return;
             }
-            // Another process, or what was known of it was wrong: none ever changes its namespace.
+            // It is another process, or the model was wrong: a process never changes its namespace.
             Some(_) => {
                 self.inconsistencies.ends_unseen += 1;
                 self.remove(process.pid, None, changes);
@@ -73,7 +85,8 @@ impl World {
         self.insert(process, Entered::Unseen, changes);
     }
 
-    /// Whether an event about a process can still be true: one that was seen to end, or had the PID before, is over.
+    /// Whether the process of an event may still exist: not if an event reported its end, or if a later process has its
+    /// PID.
     fn may_exist(&mut self, process: &Process) -> bool {
         let key = process.key();
         let is_over = match self.processes.get(&process.pid) {
@@ -89,7 +102,7 @@ impl World {
         !is_over
     }
 
-    /// An event describes a process that ought to be known.
+    /// Applies an event about a process that the model should know.
     pub(super) fn on_process(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if !self.may_exist(process) {
             return;
@@ -100,13 +113,13 @@ impl World {
         self.on_description(process, changes);
     }
 
-    /// An event is about a process that is not known. Not counted if it started before the stream: it may have ended before the
-    /// first snapshot.
+    /// Counts an event about an unknown process. A process from before the stream is not counted, because it may have
+    /// ended before the first snapshot.
     fn count_unseen_beginning(&mut self, process: &Process) {
         self.inconsistencies.beginnings_unseen += u64::from(process.start_boot_ns >= self.began);
     }
 
-    /// An event describes a process that it is not about: if it is known, this is the last record of it.
+    /// Applies the description of a process that the event is not about. It only updates a known process.
     pub(super) fn on_mention(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if self.processes.get(&process.pid).is_some_and(|known| known.is(process)) {
             self.on_description(process, changes);
@@ -125,13 +138,14 @@ impl World {
             observed: Observation::default(),
             ended: None,
             children_ns: None,
+            children_ns_by: None,
         };
         self.processes.insert(process.pid, entry);
         self.set_parent(process.pid, parent, changes);
         changes.push(Change::ProcessAdded(process.key()));
     }
 
-    /// It was forked by this parent.
+    /// Applies a fork.
     pub(super) fn on_fork(
         &mut self,
         process: &Process,
@@ -147,13 +161,13 @@ impl World {
         self.on_birth(process, entered, changes);
     }
 
-    /// It has come to be.
+    /// Adds a new process.
     pub(super) fn on_birth(&mut self, process: &Process, entered: Entered, changes: &mut Vec<Change>) {
         if !self.may_exist(process) {
             return;
         }
         match self.processes.get_mut(&process.pid) {
-            // A snapshot knew it first.
+            // A snapshot listed it before the fork was reported.
             Some(entry) if entry.is(process) => {
                 entry.process.start_boot_ns = process.start_boot_ns.max(entry.process.start_boot_ns);
                 entry.entered = entered;
@@ -188,13 +202,14 @@ impl World {
     }
 
     pub(super) fn on_reap(&mut self, process: &Process, at: BootNs, changes: &mut Vec<Change>) {
-        // One that went with its namespace can be found to be reaped when that is gone already.
+        // The reap of a process that was removed with its namespace can be reported after that.
         if self.history.reaped(process.key(), at) || !self.may_exist(process) {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
             if self.history.has_forgotten() {
-                // It may be one of those: where a reaping shows late, many can go between an end and its reaping.
+                // It may be a forgotten one: if reaps are reported late, many processes can end between an exit and its
+                // reap.
                 return;
             }
             self.count_unseen_beginning(process);
@@ -203,7 +218,7 @@ impl World {
         self.remove(process.pid, Some(at), changes);
     }
 
-    /// It is gone, at this time or at one that was not seen.
+    /// Removes a process. `at` is the time, if known.
     pub(super) fn remove(&mut self, pid: HostPid, at: Option<BootNs>, changes: &mut Vec<Change>) {
         self.remove_from_family(pid, changes);
         let Some(entry) = self.processes.remove(&pid) else { return };
@@ -213,13 +228,20 @@ impl World {
         self.leave(ns, pid, at, changes);
     }
 
-    pub(super) fn children_go_to(&mut self, process: &Process, inum: NsInum, changes: &mut Vec<Change>) {
+    pub(super) fn children_go_to(
+        &mut self,
+        process: &Process,
+        inum: NsInum,
+        by: &'static str,
+        changes: &mut Vec<Change>,
+    ) {
         self.on_process(process, changes);
         if let Some(entry) = self.processes.get_mut(&process.pid)
             && entry.is(process)
         {
             let elsewhere = (inum != entry.process.ns).then_some(inum);
             let before = std::mem::replace(&mut entry.children_ns, elsewhere);
+            entry.children_ns_by = elsewhere.map(|_| by);
             changes.push(Change::ProcessUpdated(process.key()));
             if let Some(before) = before.filter(|&before| before != inum) {
                 self.let_go(before, self.boot_ns, changes);

@@ -1,28 +1,30 @@
-//! A snapshot while it is being applied.
+//! Tracks a snapshot while the model applies it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::event::identity::{HostPid, NsInum};
 use crate::event::snapshot::Holder;
 
-/// Tracks one snapshot: the known objects that it has not listed yet, and where children will be born.
+/// The known objects that a snapshot has not listed yet, and the namespaces in which children will be born.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SnapshotPass {
+    /// Known processes that the snapshot has not listed yet.
     processes: HashSet<HostPid>,
+    /// Known namespaces that it has not listed yet.
     namespaces: BTreeSet<NsInum>,
-    /// The namespaces that it has listed.
-    named: BTreeSet<NsInum>,
-    /// pid_for_children by PID. Namespace records carry it and arrive before process records.
+    /// Namespaces that it has listed.
+    listed: BTreeSet<NsInum>,
+    /// pid_for_children by PID. It is in the namespace records, which arrive before the process records.
     children: HashMap<HostPid, NsInum>,
-    /// Whether some of those were omitted.
-    children_left_out: bool,
-    /// Whether any record arrived. If the stream filters out the whole snapshot, nothing may be concluded.
+    /// Whether the namespace records omit some holders.
+    omits_holders: bool,
+    /// Whether any record arrived. If not, the stream may have filtered out the whole snapshot, and nothing is removed.
     has_begun: bool,
 }
 
 impl SnapshotPass {
-    /// Starts a pass; `processes` and `namespaces` are those that the snapshot should list. `reports_holders`: its
-    /// records include pid_for_children.
+    /// Starts a pass over a snapshot that should list these processes and namespaces. `reports_holders`: whether its
+    /// namespace records include holders.
     pub(super) fn of(
         processes: impl Iterator<Item = HostPid>,
         namespaces: impl Iterator<Item = NsInum>,
@@ -31,16 +33,16 @@ impl SnapshotPass {
         Self {
             processes: processes.collect(),
             namespaces: namespaces.collect(),
-            children_left_out: !reports_holders,
+            omits_holders: !reports_holders,
             ..Self::default()
         }
     }
 
     pub(super) fn on_namespace(&mut self, inum: NsInum, holders: &[Holder], left_out: u64) {
         self.has_begun = true;
-        self.children_left_out |= left_out > 0;
+        self.omits_holders |= left_out > 0;
         self.namespaces.remove(&inum);
-        self.named.insert(inum);
+        self.listed.insert(inum);
         for holder in holders {
             if let Holder::PidForChildren { pid, .. } = holder {
                 self.children.insert(*pid, inum);
@@ -48,21 +50,21 @@ impl SnapshotPass {
         }
     }
 
-    /// Whether it has listed this namespace.
+    /// Whether the snapshot has listed this namespace.
     pub(super) fn has_named(&self, inum: NsInum) -> bool {
-        self.named.contains(&inum)
+        self.listed.contains(&inum)
     }
 
-    /// Returns the namespace in which the children of this process will be born: its own if no record names another,
-    /// `None` if holders were omitted, so that a missing entry proves nothing.
+    /// Marks the process as listed. Returns the namespace in which its children will be born: the one that a record
+    /// names, or else its own. If records omit holders, a missing record proves nothing, and the result is `None`.
     pub(super) fn on_process(&mut self, pid: HostPid, inum: NsInum) -> Option<NsInum> {
         self.has_begun = true;
         self.processes.remove(&pid);
         self.namespaces.remove(&inum);
-        self.children.get(&pid).copied().or((!self.children_left_out).then_some(inum))
+        self.children.get(&pid).copied().or((!self.omits_holders).then_some(inum))
     }
 
-    /// The processes and namespaces that it has not listed; `None` if no record arrived.
+    /// The known processes and namespaces that the snapshot has not listed; `None` if no record arrived.
     pub(super) fn unnamed(self) -> Option<(HashSet<HostPid>, BTreeSet<NsInum>)> {
         self.has_begun.then_some((self.processes, self.namespaces))
     }

@@ -1,8 +1,8 @@
-//! A namespace, in sentences.
+//! Describes a namespace in sentences.
 
 use std::io;
 
-use super::{Sheet, awaited, condition_of, from_outside, level_text, must_reap, numbered, state_text};
+use super::{Page, awaited, condition_of, from_outside, level_text, must_reap, numbered, state_text};
 use crate::{
     event::snapshot::{Holder, SnapshotNamespace},
     event::{Body, Cause, Event, identity::BootNs},
@@ -14,7 +14,7 @@ use crate::{
     text::Count,
 };
 
-pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result<()> {
+pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Page<'_>) -> io::Result<()> {
     let NamespaceFacts {
         ns,
         state,
@@ -63,14 +63,14 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         let since = init.start_boot_ns.map(|start| format!(", started {}", sheet.ago(start)));
         sheet.line("PID 1", format_args!("{}{state}{}", numbered(init), since.unwrap_or_default()))?;
     } else if !is_gone {
-        sheet.line("PID 1", "none is seen")?;
+        sheet.line("PID 1", "none visible")?;
     }
     if !is_gone {
         let each: Vec<String> = states.iter().map(|(state, count)| in_state(*state, *count, facts)).collect();
         let unknown = processes - states.values().sum::<usize>();
         let unknown = (unknown > 0 && !states.is_empty()).then(|| format!("{unknown} of unknown state"));
         let each: Vec<String> = each.into_iter().chain(unknown).collect();
-        // Events have no state but that of a zombie: only a snapshot has.
+        // Events only report the state of zombies; the other states come from a snapshot.
         let is_from_snapshot = states.keys().any(|state| !matches!(state, 'Z' | 'X'));
         let when = if is_from_snapshot && sheet.is_of_a_recording() { " (at the last snapshot)" } else { "" };
         let each = if each.is_empty() { String::new() } else { format!(": {}{when}", each.join(", ")) };
@@ -79,7 +79,7 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     let zombies: Vec<String> = zombies.iter().map(|zombie| zombie_of(zombie, sheet)).collect();
     sheet.list("Zombies", &zombies)?;
     sheet.list("Waits for", &awaited(waits_for))?;
-    // Of the others it is known that their parents are outside, and not how they came in.
+    // For the others we know that their parents are outside, but not how they entered.
     let (seen, others): (Vec<_>, Vec<_>) = joined.iter().partition(|joiner| joiner.forked_by.is_some());
     for (label, joiners) in [("Joined", seen), ("Parents", others)] {
         let line = |joiner: &&Joiner| {
@@ -91,30 +91,30 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     keeps(facts, holders, is_gone, sheet)
 }
 
-/// "another namespace had this number until 14:03:07.120 (docker/web): --at 2026-11-23T14:03:07.119Z asks for it".
-fn earlier_of(earlier: &EarlierNamespace, sheet: &Sheet<'_>) -> String {
+/// "another namespace had this number until 14:03:07.120 (docker/web): `--at 2026-11-23T14:03:07.119Z` shows it".
+fn earlier_of(earlier: &EarlierNamespace, sheet: &Page<'_>) -> String {
     let EarlierNamespace { ns, gone_boot_ns } = earlier;
     let label = ns.container.as_ref().map(|container| format!(" ({})", container.label().for_terminal()));
     let label = label.unwrap_or_default();
     match gone_boot_ns.or(ns.born_boot_ns) {
         Some(at) => {
-            // A moment at which it was there.
+            // A moment at which it existed.
             let within = match gone_boot_ns {
                 Some(gone) => gone.saturating_sub(1_000_000).max(ns.born_boot_ns.unwrap_or_default()),
                 None => at,
             };
             let until = gone_boot_ns.map(|gone| format!(" until {}", sheet.clock(gone, false)));
             format!(
-                "another namespace had this number{}{label}: `--at {:.6}` asks for it",
+                "another namespace had this number{}{label}: `--at {:.6}` shows it",
                 until.unwrap_or_default(),
                 sheet.explanation.wall_clock(within)
             )
         }
-        None => format!("another namespace had this number{label}; when is not known"),
+        None => format!("another namespace had this number{label} at an unknown time"),
     }
 }
 
-/// "docker/side: sleep[16750] (16750 → 4)", of a container that shares the namespace.
+/// "docker/side: sleep[16750] (16750 → 4)": a container that shares the namespace.
 fn other_of(other: &OtherContainer) -> String {
     const NAMED: usize = 3;
     let OtherContainer { container, processes } = other;
@@ -124,21 +124,21 @@ fn other_of(other: &OtherContainer) -> String {
     format!("{}: {}{more}", container.label().for_terminal(), named.join(", "))
 }
 
-/// Its state, and what that means.
-fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
+/// Its state and the consequences.
+fn state_of(facts: &NamespaceFacts, sheet: &Page<'_>) -> String {
     let end = sheet.explanation.history.as_ref().and_then(|history| history.end.as_ref());
     match &facts.state {
         Some(State::Alive) => "alive: its PID 1 runs".to_owned(),
-        Some(State::Empty) => "without a process yet: the first that is forked there will be its PID 1".to_owned(),
+        Some(State::Empty) => "no process yet: the first process that is forked there will be its PID 1".to_owned(),
         Some(State::Dying { since_boot_ns, cause }) => dying(facts, *since_boot_ns, cause.as_ref(), sheet),
         Some(State::Held { since_boot_ns }) => format!(
-            "without processes since {}{}. No process can fork there any more, and it stays for as long as something \
-             holds it",
+            "without processes since {}{}. No process can fork there any more, and it exists as long as a holder \
+             keeps it",
             sheet.clock(*since_boot_ns, false),
             init_ended(end, sheet)
         ),
         Some(State::Ended { since_boot_ns }) => format!(
-            "ended: without processes since {}{}. Whether something still holds it was not seen",
+            "ended: without processes since {}{}. Whether a holder still keeps it is unknown",
             sheet.clock(*since_boot_ns, false),
             init_ended(end, sheet)
         ),
@@ -153,20 +153,20 @@ fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
             "without processes: it has had none yet, or its PID 1 has ended, and then no process can fork there any more"
                 .to_owned()
         }
-        None => "not known".to_owned(),
+        None => "unknown".to_owned(),
     }
 }
 
-/// The state of one that goes down.
-fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, sheet: &Sheet<'_>) -> String {
+/// The state of a dying namespace.
+fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, sheet: &Page<'_>) -> String {
     let end = sheet.explanation.history.as_ref().and_then(|history| history.end.as_ref());
     let since = since.map(|since| format!(" {}", sheet.ago(since))).unwrap_or_default();
     let is_over = facts.init.as_ref().is_some_and(|init| init.is_zombie());
     let is_exiting = facts.init.as_ref().is_some_and(|init| init.exiting);
     match cause {
         Some(Cause::Cascade { ns }) if !is_over && !is_exiting => format!(
-            "dying with {ns}, around it, whose PID 1 is exiting: the kernel has sent SIGKILL to all its processes, its \
-             PID 1 among them"
+            "dying with its ancestor {ns}, whose PID 1 is exiting: the kernel has sent SIGKILL to all its processes, \
+             including its PID 1"
         ),
         _ if is_over => format!(
             "dying: its PID 1 has ended{since}{}, all others are gone, and the PID 1 must be reaped. No process can fork there \
@@ -175,7 +175,7 @@ fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, s
         ),
         _ => format!(
             "dying: its PID 1 {}{}. No process can fork there any more (ENOMEM), all members are killed, and its end waits \
-             until each was reaped: {}",
+             until each is reaped: {}",
             if since.is_empty() { "is exiting".to_owned() } else { format!("began to exit{since}") },
             cause_of(end),
             Count(facts.waits_for.len() as u64, "process is left", "processes are left")
@@ -184,10 +184,10 @@ fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, s
 }
 
 /// ", its PID 1 ended at 14:03:07.120: SIGKILL from bash[811], 6 members left".
-fn init_ended(end: Option<&Event>, sheet: &Sheet<'_>) -> String {
+fn init_ended(end: Option<&Event>, sheet: &Page<'_>) -> String {
     match end {
         Some(event) => format!(", its PID 1 ended at {}{}", sheet.clock(event.boot_ns, false), cause_of(end)),
-        None => ", how its PID 1 ended was not seen".to_owned(),
+        None => ", and the end of its PID 1 was not seen".to_owned(),
     }
 }
 
@@ -203,8 +203,8 @@ fn cause_of(end: Option<&Event>) -> String {
     }
 }
 
-fn identity(ns: &SnapshotNamespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
-    let id = ns.kernel_id.map(|id| format!("the kernel's own number for it, never used again, is {id}"));
+fn identity(ns: &SnapshotNamespace, sheet: &mut Page<'_>) -> io::Result<()> {
+    let id = ns.kernel_id.map(|id| format!("the kernel's own id for it, never reused, is {id}"));
     match (ns.born_boot_ns, id) {
         (Some(born), Some(id)) => {
             let ago = sheet.ago(born);
@@ -228,12 +228,12 @@ fn lineage_of(ns: &SnapshotNamespace, lineage: &[SnapshotNamespace]) -> String {
     match (lineage.last().map_or(ns.level, |outermost| outermost.level), ns.parent) {
         (0, _) => {}
         (_, Some(parent)) if lineage.is_empty() => text.push_str(&format!(", in {parent}")),
-        _ => text.push_str(", in one that is not known"),
+        _ => text.push_str(", in an unknown namespace"),
     }
     text
 }
 
-fn zombie_of(zombie: &Zombie, sheet: &Sheet<'_>) -> String {
+fn zombie_of(zombie: &Zombie, sheet: &Page<'_>) -> String {
     let Zombie { process, wait } = zombie;
     let since = wait.since_boot_ns.map(|since| format!(" for {}", sheet.since(since))).unwrap_or_default();
     let exit = wait.exit.as_ref().map(|exit| format!(" ({})", ExitPhrase(exit))).unwrap_or_default();
@@ -246,15 +246,15 @@ fn below_of(below: &Below) -> String {
     format!("{} (level {}): {}{init}", ns.inum, ns.level, Count(*processes as u64, "process", "processes"))
 }
 
-/// What keeps it alive.
-fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut Sheet<'_>) -> io::Result<()> {
+/// Writes the holders.
+fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut Page<'_>) -> io::Result<()> {
     let mut all = Vec::new();
     if facts.processes > 0 {
         all.push(Count(facts.processes as u64, "process in it", "processes in it").to_string());
     }
     all.extend(holders.iter().map(held_by));
-    // Where holders were not read, a namespace within is one all the same. (Where there were too many to tell, those
-    // within may be among these.)
+    // If holders were not read, nested namespaces are still holders. (If some holders were omitted, nested namespaces
+    // may be among these.)
     for child in facts.below.iter().filter(|below| below.ns.parent == Some(facts.ns.inum)) {
         if facts.holders_left_out == 0 && !holders.contains(&Holder::Child { ns: child.ns.inum }) {
             all.push(held_by(&Holder::Child { ns: child.ns.inum }));
@@ -271,11 +271,12 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
     sheet.list("Kept by", &all)?;
     match facts.holders_left_out {
         0 => Ok(()),
-        more => sheet.line("", format_args!("and {more} more, which are counted alone")),
+        more => sheet.line("", format_args!("and {more} more, which are not listed")),
     }
 }
 
-/// "3 S (sleeping), 1 exiting". Where a first thread has ended and others live, the letter does not describe the process.
+/// "3 S (sleeping), 1 exiting". If only the first thread of a process has ended, the letter does not describe the
+/// process.
 fn in_state(state: char, count: usize, facts: &NamespaceFacts) -> String {
     let is_exiting = facts.init.as_ref().is_some_and(|init| init.exiting && init.state == Some(state));
     let others = count.saturating_sub(usize::from(is_exiting));
@@ -283,7 +284,7 @@ fn in_state(state: char, count: usize, facts: &NamespaceFacts) -> String {
     let letters = match state {
         _ if others == 0 => None,
         'Z' | 'X' if zombies < others => Some(format!(
-            "{others} {state} ({zombies} zombies, {} whose first thread alone has ended)",
+            "{others} {state} ({zombies} zombies, {} with only their first thread ended)",
             others - zombies
         )),
         _ => Some(format!("{others} {state} ({})", short(state))),
@@ -292,7 +293,7 @@ fn in_state(state: char, count: usize, facts: &NamespaceFacts) -> String {
     letters.into_iter().chain(exiting).collect::<Vec<_>>().join(", ")
 }
 
-/// What a state's letter stands for, as a word.
+/// Meaning of a state's letter, in one word.
 fn short(state: char) -> &'static str {
     match state {
         'R' => "running",

@@ -1,8 +1,8 @@
-//! A process, in sentences.
+//! Describes a process in sentences.
 
 use std::io;
 
-use super::{Sheet, awaited, condition_of, from_outside, level_text, must_reap, numbered, state_text};
+use super::{Page, awaited, condition_of, from_outside, level_text, must_reap, numbered, state_text};
 use crate::{
     event::INITIAL_NS,
     event::snapshot::{SnapshotProcess, SnapshotSource},
@@ -15,7 +15,7 @@ use crate::{
     text::Count,
 };
 
-pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<()> {
+pub(super) fn write(facts: &ProcessFacts, sheet: &mut Page<'_>) -> io::Result<()> {
     let ProcessFacts { process, container, doubts, init_of, children_ns, gone, .. } = facts;
     let label = container.as_ref().map(|container| format!(" ({})", container.label().for_terminal()));
     sheet.head(format_args!("Process {}{}", who(process), label.unwrap_or_default()))?;
@@ -62,9 +62,7 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     if let Some(ns) = children_ns {
         sheet.line(
             "",
-            format_args!(
-                "new ones will be born in {ns}, not in its own namespace: it called setns or unshare"
-            ),
+            format_args!("new ones start in {ns}, not in its own namespace: it called setns or unshare"),
         )?;
     }
     sheet.container(container.as_ref(), doubts)?;
@@ -76,7 +74,7 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     }
 }
 
-fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
+fn state_of(facts: &ProcessFacts, sheet: &Page<'_>) -> String {
     if let Some(Gone { ended_boot_ns, exit, reaped_boot_ns }) = &facts.gone {
         let exit = exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         let ended = match ended_boot_ns {
@@ -97,25 +95,31 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
     if let Some(wait) = &facts.zombie {
         let since = match wait.since_boot_ns {
             Some(since) => format!("ended {}", sheet.ago(since)),
-            None => "has ended, since when is unknown".to_owned(),
+            None => "ended at an unknown time".to_owned(),
         };
         let exit = wait.exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
     }
-    let by_letter = || facts.process.state.map(|state| format!("{state}: {}", state_text(state)));
-    condition_of(&facts.process).or_else(by_letter).unwrap_or_else(|| "alive, more is not known".to_owned())
+    let sleeps = facts.process.wchan.as_ref().map(|wchan| format!(", in {}", wchan.for_terminal()));
+    let by_letter = || {
+        let state = facts.process.state?;
+        Some(format!("{state}: {}{}", state_text(state), sleeps.unwrap_or_default()))
+    };
+    condition_of(&facts.process)
+        .or_else(by_letter)
+        .unwrap_or_else(|| "alive; nothing more is known".to_owned())
 }
 
 /// "2 in 4026532178 (level 1)".
 fn level_line(level: &LevelFacts) -> String {
-    let ns = level.ns.map_or_else(|| "one that is not known".to_owned(), |ns| ns.to_string());
+    let ns = level.ns.map_or_else(|| "an unknown namespace".to_owned(), |ns| ns.to_string());
     format!("{} in {ns} ({})", level.pid, level_text(level.level as u32, level.ns))
 }
 
 fn levels_of(facts: &ProcessFacts) -> Vec<String> {
     let mut lines: Vec<String> = facts.levels.iter().map(level_line).collect();
     if facts.process.pids.is_empty() {
-        lines.push("further in it is not known".to_owned());
+        lines.push("deeper levels are unknown".to_owned());
     }
     lines
 }
@@ -124,24 +128,22 @@ fn parent_of(facts: &ProcessFacts) -> String {
     match (&facts.parent, facts.process.ppid) {
         (Some(parent), _) => {
             let outside = match facts.parent_visible {
-                Some(false) => {
-                    ", which is outside of its namespace and invisible there: to itself its parent is 0"
-                }
+                Some(false) => ", outside its namespace and invisible there: it sees 0 as its parent",
                 Some(true) | None => "",
             };
             format!("{}{outside}", numbered(parent))
         }
-        (None, Some(ppid)) => format!("{ppid}, of which no more is known"),
+        (None, Some(ppid)) => format!("{ppid}; nothing more is known about it"),
         (None, None) if facts.orphaned => {
             let init = facts.adopter.as_ref().map(numbered);
-            let init = init.unwrap_or_else(|| "the PID 1 of the namespace that one was in".to_owned());
+            let init = init.unwrap_or_else(|| "PID 1 of that parent's namespace".to_owned());
             format!(
                 "its parent has ended: {init} has adopted it, or an ancestor that adopts orphans (a subreaper)"
             )
         }
         (None, None) if facts.gone.is_some() => "not remembered".to_owned(),
         (None, None) if facts.process.state.is_some() => "none".to_owned(),
-        (None, None) => "not known".to_owned(),
+        (None, None) => "unknown".to_owned(),
     }
 }
 
@@ -153,34 +155,34 @@ fn entry_of(facts: &ProcessFacts) -> String {
             "born there, as its first process".to_owned()
         }
         (Some(false), _) => "born there".to_owned(),
-        (None, _) => "not known".to_owned(),
+        (None, _) => "unknown".to_owned(),
     }
 }
 
-/// What being PID 1 means for it.
+/// The consequences of being PID 1.
 fn role_of(facts: &ProcessFacts, others: usize) -> String {
     let ns = facts.process.ns.map(|ns| ns.to_string()).unwrap_or_default();
     if facts.zombie.is_some() {
-        return format!("it was that of {ns}: with its end no process can fork there any more (ENOMEM)");
+        return format!("of {ns}: it has ended, so no process can fork there any more (ENOMEM)");
     }
     if facts.process.exiting {
-        return format!("of {ns}, which goes down with it: no process can fork there any more (ENOMEM)");
+        return format!("of {ns}, which is dying with it: no process can fork there any more (ENOMEM)");
     }
     if facts.process.ns == Some(INITIAL_NS) {
-        return "of the machine: it adopts each process that loses its parent and must reap it, signals that it has no handler for do \
-                nothing to it, and when it ends the kernel panics"
+        return "of the host: it adopts orphans and must reap them, signals without a handler have no effect on it, and \
+                the kernel panics when it ends"
             .to_owned();
     }
     let goes = match others {
         0 => "when it ends no process can fork there any more".to_owned(),
         others => format!(
-            "when it ends the kernel kills the {} in it and below",
+            "when it ends the kernel kills the {} there and in nested namespaces",
             Count(others as u64, "other process", "other processes")
         ),
     };
     format!(
-        "of {ns}: it adopts each process that loses its parent there and must reap it, signals that it has no handler for do nothing \
-         to it (but SIGKILL and SIGSTOP from outside), and {goes}"
+        "of {ns}: it adopts orphans there and must reap them, signals without a handler have no effect on it \
+         (except SIGKILL and SIGSTOP from outside), and {goes}"
     )
 }
 
@@ -188,7 +190,7 @@ fn child_of(child: &SnapshotProcess, parent: &SnapshotProcess, source: SnapshotS
     let elsewhere = child.ns.filter(|_| child.ns != parent.ns).map(|ns| format!(", in {ns}"));
     let zombie = match child.tracer.filter(|&tracer| tracer != parent.pid) {
         _ if !child.is_zombie() => String::new(),
-        Some(tracer) => format!(", a zombie that it must reap when its tracer {tracer} has let it go"),
+        Some(tracer) => format!(", a zombie that it must reap after its tracer {tracer} has released it"),
         None if child.knows_tracer(source) => ", a zombie that it must reap".to_owned(),
         None => ", a zombie that it must reap (unless another process traces it, which the recording does not show)"
             .to_owned(),

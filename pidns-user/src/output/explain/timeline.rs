@@ -1,16 +1,17 @@
-//! What happened, as in the live table.
+//! The history, as a table like that of the live stream.
 
 use std::io;
 
 use jiff::ZonedDateTime;
 
-use super::Sheet;
+use super::Page;
 use crate::{
-    event::Event,
+    event::{Body, Event},
     explanation::{Counts, Facts, Timeline},
     output::{
         columns::{self, Cell, Column, Side},
-        fit::{Cut, Leave, Room},
+        findings,
+        fit::{Cut, Omit, WidthRule},
         phrases::pids,
         rows,
         screen::Screen,
@@ -19,45 +20,45 @@ use crate::{
     text::Count,
 };
 
-/// How far in the rows begin.
+/// Indent of the rows.
 const INDENT: &str = "  ";
 
-const fn column(heading: &'static str, room: Room) -> Column {
-    Column { heading, side: Side::Left, room }
+const fn column(heading: &'static str, width_rule: WidthRule) -> Column {
+    Column { heading, side: Side::Left, width_rule }
 }
 
 const COLUMNS: [Column; 6] = [
-    column("TIME", Room::from(8, 12, Cut::Fraction, Leave::Late(3))),
-    column("EVENT", Room::from(11, 13, Cut::End, Leave::Stays)),
-    column("NS", Room::whole(Leave::Late(1))),
-    column("PIDS", Room::from(9, 14, Cut::Middle, Leave::Stays)),
-    column("COMM", Room::from(8, 15, Cut::End, Leave::Late(2))),
-    column("DETAIL", Room::from(16, 24, Cut::End, Leave::Stays)),
+    column("TIME", WidthRule::from(8, 12, Cut::Fraction, Omit::Late(3))),
+    column("EVENT", WidthRule::from(11, 13, Cut::End, Omit::Never)),
+    column("NS", WidthRule::fixed(Omit::Late(1))),
+    column("PIDS", WidthRule::from(9, 14, Cut::Middle, Omit::Never)),
+    column("COMM", WidthRule::from(8, 15, Cut::End, Omit::Late(2))),
+    column("DETAIL", WidthRule::from(16, 24, Cut::End, Omit::Never)),
 ];
 
-pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
+pub(super) fn write(sheet: &mut Page<'_>) -> io::Result<()> {
     let explanation = sheet.explanation;
     let Some(history) = &explanation.history else {
-        let hint = "this is what the kernel still knows. A recording (`pidns-trace record FILE`, then --from FILE) \
-                    shows what happened, in order.";
+        let hint = "the running kernel keeps none. A recording (`pidns-trace record FILE`, then --from FILE) \
+                    contains it.";
         writeln!(sheet.to)?;
         return wrap::write(("History: ", 9), hint, INDENT.len(), sheet.screen.width, sheet.to);
     };
     let began = history.begins.filter(|_| history.was_there);
     let began = began.map(|(_, time)| {
         let time = ZonedDateTime::new(time, sheet.zone.clone());
-        format!(", since the recording began at {}, when it was there already", time.strftime("%H:%M:%S%.3f"))
+        format!(", since the start of the recording at {} (it existed before)", time.strftime("%H:%M:%S%.3f"))
     });
     let counts = counts(&history.counts, &explanation.facts);
     writeln!(sheet.to)?;
     let heading = format!("History{}{counts}:", began.unwrap_or_default());
     wrap::write(("", 0), &heading, INDENT.len(), sheet.screen.width, sheet.to)?;
     let Timeline { events, left_out, .. } = history;
-    // Both in columns of one width, so that they can be read as one.
+    // Both parts share the column widths.
     let first: Vec<Vec<Cell>> = events.first.iter().filter_map(|event| row(event, sheet)).collect();
     let last: Vec<Vec<Cell>> = events.last.iter().filter_map(|event| row(event, sheet)).collect();
     if first.is_empty() {
-        return writeln!(sheet.to, "  the recording has no event of it");
+        return writeln!(sheet.to, "  the recording has no event about it");
     }
     let mut rows = first;
     let headings = 1;
@@ -68,7 +69,7 @@ pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
     columns::write(&COLUMNS, &rows, true, Screen { width, ..sheet.screen }, &mut text)?;
     for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if index == gap && *left_out > 0 {
-            writeln!(sheet.to, "  … {} left out", Count(*left_out, "line", "lines"))?;
+            writeln!(sheet.to, "  … {} omitted", Count(*left_out, "line", "lines"))?;
         }
         sheet.to.write_all(INDENT.as_bytes())?;
         sheet.to.write_all(line)?;
@@ -95,17 +96,28 @@ fn counts(counts: &Counts, facts: &Facts) -> String {
     }
 }
 
-fn row(event: &Event, sheet: &Sheet<'_>) -> Option<Vec<Cell>> {
+fn row(event: &Event, sheet: &Page<'_>) -> Option<Vec<Cell>> {
     let rows::Row { label, paint, ns, process, detail } = rows::row(&event.body)?;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let about = if event.exact { "" } else { " ~" };
     let time = ZonedDateTime::new(event.time, sheet.zone.clone()).strftime("%H:%M:%S%.3f");
+    let held_up_by = match &event.body {
+        Body::NamespaceTeardown { .. } => held_up_by(sheet),
+        _ => String::new(),
+    };
     Some(vec![
         Cell::from(time.to_string()),
         Cell::painted(label.to_owned(), paint),
         Cell::from(or_dash(ns.map(|(inum, _)| inum.to_string()))),
         Cell::from(or_dash(process.map(|process| pids(&process.pids)))),
         Cell::from(or_dash(process.map(|process| process.comm.for_terminal().to_string()))),
-        Cell::from(format!("{detail}{about}")),
+        Cell::from(format!("{detail}{held_up_by}{about}")),
     ])
+}
+
+/// The processes that held up the teardown.
+fn held_up_by(sheet: &Page<'_>) -> String {
+    let blockers = sheet.explanation.history.iter().flat_map(|history| &history.held_up_by);
+    let blockers: Vec<String> = blockers.filter_map(|evidence| findings::blocker(&evidence.fact)).collect();
+    if blockers.is_empty() { String::new() } else { format!(", held up by {}", blockers.join("; ")) }
 }

@@ -56,7 +56,7 @@ fn reap(pids: &[u32], comm: &str) -> Body {
     Body::ProcessReap { process, zombie_ns: Some(1_900_000) }
 }
 
-/// The heading, and the line of an event in this container.
+/// The heading and the line of an event in this container.
 fn shown(mut table: Table, body: Body, container: Option<&Container>) -> Vec<String> {
     let mut out = Vec::new();
     table.begin(&mut out).unwrap();
@@ -65,12 +65,13 @@ fn shown(mut table: Table, body: Body, container: Option<&Container>) -> Vec<Str
 }
 
 #[test]
-fn columns_give_way_by_importance() {
+fn columns_are_omitted_by_importance() {
     let web = container("web");
     let heading = |width| shown(table(terminal(width)), reap(&[7, 1], "sh"), Some(&web)).remove(0);
     let headings = |width| heading(width).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(headings(60), ["TIME", "EVENT", "PIDS", "COMM", "DETAIL"]);
-    assert_eq!(headings(80), ["TIME", "EVENT", "PIDS", "COMM", "CONTAINER", "DETAIL"]);
+    assert_eq!(headings(60), ["TIME", "EVENT", "PIDS", "DETAIL"]);
+    assert_eq!(headings(80), ["TIME", "EVENT", "PIDS", "CONTAINER", "DETAIL"]);
+    assert_eq!(headings(100), ["TIME", "EVENT", "PIDS", "COMM", "CONTAINER", "DETAIL"]);
     assert_eq!(headings(120), ["TIME", "EVENT", "NS", "PIDS", "COMM", "CONTAINER", "DETAIL"]);
     let all = ["TIME", "EVENT", "NS", "LVL", "PIDS", "COMM", "CONTAINER", "DETAIL"];
     assert_eq!(headings(200), all);
@@ -80,7 +81,7 @@ fn columns_give_way_by_importance() {
     assert_eq!(
         line.split_whitespace().collect::<Vec<_>>(),
         ["TIME", "NS", "LVL", "PIDS", "COMM", "CONTAINER"],
-        "what is named is shown"
+        "chosen columns are always shown"
     );
 }
 
@@ -89,18 +90,20 @@ fn long_names_and_deep_nesting_keep_the_columns_in_line() {
     let pids: Vec<u32> = (0..33).map(|level| 4_000_000 - level).collect();
     let long = container("a-container-with-a-name-that-is-hard-to-remember");
     let lines = shown(table(terminal(80)), reap(&pids, "名前名前名前"), Some(&long));
-    assert_eq!(lines[0], "TIME      EVENT        PIDS        COMM       CONTAINER      DETAIL");
-    assert_eq!(lines[1], "22:13:20  reap         4000000…    名前名前…  docker/a-con…  zombie for 1.9 ms");
+    assert_eq!(lines[0], "TIME      EVENT         PIDS        CONTAINER      DETAIL");
+    assert_eq!(lines[1], "22:13:20  reap          4000000…    docker/a-con…  zombie for 1.9 ms");
+    let lines = shown(table(terminal(100)), reap(&pids, "名前名前名前"), Some(&long));
+    assert!(lines[1].contains("  名前名前…   docker/a-cont…"), "{lines:?}");
     let ns = namespace();
     let gone = Body::NamespaceDestroy { ns, lived_ns: Some(1_900_000) };
     let narrow = shown(table(terminal(60)), gone, None);
-    assert_eq!(narrow[1], "22:13:20  destroy      -          -         4026532847 live…");
+    assert_eq!(narrow[1], "22:13:20  destroy      -          4026532847 lived 1.9 ms");
     let none = shown(table(terminal(80)), reap(&[48121, 1], "sh"), None);
-    assert!(none[1].contains("  4026532847  "), "the namespace of what is in no container: {none:?}");
+    assert!(none[1].contains("  4026532847  "), "without a container the namespace is shown: {none:?}");
 }
 
 #[test]
-fn an_init_that_is_forked_has_one_line() {
+fn init_and_its_fork_have_one_line() {
     let ns = namespace();
     let fork =
         |process: Process| Body::ProcessFork { process, parent: nginx(), crosses: false, restored: false };
@@ -112,16 +115,16 @@ fn an_init_that_is_forked_has_one_line() {
         table.event(1, &event(body), None, &mut out).unwrap();
         String::from_utf8(out).unwrap().lines().count()
     };
-    assert_eq!(lines(fork(nginx())), 1, "where its init is not shown, the fork is");
+    assert_eq!(lines(fork(nginx())), 1, "the fork is shown if the init event was not");
     assert_eq!(lines(Body::NamespaceInit { ns, process: nginx() }), 1);
-    assert_eq!(lines(fork(other)), 1, "another's, which came in between");
+    assert_eq!(lines(fork(other)), 1, "the fork of another init, in between");
     assert_eq!(lines(fork(member)), 1);
-    assert_eq!(lines(fork(nginx())), 0, "it has a line");
-    assert_eq!(lines(fork(nginx())), 1, "but one fork is one fact");
+    assert_eq!(lines(fork(nginx())), 0, "the init event has a line already");
+    assert_eq!(lines(fork(nginx())), 1, "each init event hides only one fork");
 }
 
 #[test]
-fn the_heading_is_bold_and_the_event_has_its_colour() {
+fn heading_is_bold_and_event_is_coloured() {
     let screen = Screen { width: Some(60), style: Style::Colour };
     let lines = shown(table(screen), reap(&[7, 1], "sh"), None);
     assert!(lines[0].starts_with("\x1b[1mTIME\x1b[0m"), "{lines:?}");
@@ -159,7 +162,7 @@ fn line(body: Body, exact: bool) -> String {
 }
 
 #[test]
-fn a_row_stands_under_its_headings_and_escapes_names() {
+fn row_is_aligned_with_its_headings_and_escapes_names() {
     let ns = Namespace { parent: Some(NsInum(4026531836)), ..namespace() };
     let mut sender = nginx();
     sender.comm = Name::from("dockerd");
@@ -188,7 +191,7 @@ fn a_row_stands_under_its_headings_and_escapes_names() {
 }
 
 #[test]
-fn an_ignored_signal_is_reported_with_the_rule_that_ignored_it() {
+fn ignored_signal_is_reported_with_its_reason() {
     let ns = namespace();
     let shown = |signal: &str, from: &'static str, fate: &'static str| {
         let body = Body::InitSignal {
@@ -200,17 +203,60 @@ fn an_ignored_signal_is_reported_with_the_rule_that_ignored_it() {
             fate: fate.into(),
         };
         let line = line(body, true);
-        line.rsplit_once("kernel: ").unwrap().1.trim_end().to_owned()
+        line.rsplit_once("docker/web        ").unwrap().1.trim_end().to_owned()
     };
     let inside = |signal| shown(signal, "inside", "ignored");
-    assert_eq!(inside("SIGKILL"), "ignored: from inside, PID 1 cannot be killed");
-    assert_eq!(inside("SIGSTOP"), "ignored: from inside, PID 1 cannot be stopped");
-    assert_eq!(inside("SIGTERM"), "ignored: it has no handler, ignores it, or is exiting");
-    assert!(inside("SIGCONT").ends_with("goes on all the same"));
+    assert_eq!(inside("SIGKILL"), "ignored SIGKILL from the kernel: from inside, PID 1 cannot be killed");
+    assert_eq!(inside("SIGSTOP"), "ignored SIGSTOP from the kernel: from inside, PID 1 cannot be stopped");
+    let no_handler = "it has no handler, ignores it, or is exiting";
+    assert_eq!(inside("SIGTERM"), format!("ignored SIGTERM from the kernel: {no_handler}"));
+    assert!(inside("SIGCONT").ends_with("it continues"));
     let outside = |signal| shown(signal, "ancestor", "ignored");
-    assert_eq!(outside("SIGKILL"), "ignored: it is exiting already", "from outside it kills");
+    assert!(outside("SIGKILL").ends_with(": it is exiting already"), "from outside SIGKILL works otherwise");
     assert_eq!(outside("SIGTERM"), inside("SIGTERM"));
-    assert_eq!(shown("SIGTERM", "ancestor", "already_pending"), "already pending");
+    assert_eq!(shown("SIGTERM", "ancestor", "already_pending"), "already pending SIGTERM from the kernel");
+}
+
+#[test]
+fn a_narrow_terminal_shows_the_fate_and_the_sender_of_a_signal() {
+    let sender = Process { comm: Name::from("runc"), pid: HostPid(9196), ..nginx() };
+    let signal = |fate: &'static str| Body::InitSignal {
+        ns: namespace(),
+        process: nginx(),
+        signal: "SIGTERM".to_owned(),
+        sender: Some(sender.clone()),
+        from: "ancestor".into(),
+        fate: fate.into(),
+    };
+    let web = container("web");
+    for fate in ["ignored", "delivered"] {
+        let detail = |width| {
+            let lines = shown(table(terminal(width)), signal(fate), Some(&web));
+            let at = lines[0].find("DETAIL").unwrap();
+            lines[1].chars().skip(at).collect::<String>()
+        };
+        let text = format!("{fate} SIGTERM from runc[9196]");
+        for width in [80, 100, 120] {
+            assert!(detail(width).starts_with(&text[..text.len() - 6]), "{width}: {}", detail(width));
+        }
+        assert!(detail(60).starts_with(&format!("{fate} SIGTERM from r")), "{}", detail(60));
+    }
+}
+
+#[test]
+fn a_long_container_moves_the_columns_of_later_rows_of_a_pipe_too() {
+    let mut table = table(Screen::default());
+    let mut start_of_detail = |name: &str| {
+        let mut out = Vec::new();
+        table.event(1, &event(reap(&[48121, 1], "sh")), Some(&container(name)), &mut out).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        line[..line.find("zombie for").unwrap()].width()
+    };
+    let usual = start_of_detail("web");
+    assert_eq!(start_of_detail("a-container-of-25-letters"), usual + 16, "the column grows to 32");
+    assert_eq!(start_of_detail("web"), usual + 16, "later rows are in line with it");
+    assert!(start_of_detail(&"x".repeat(60)) > usual + 16);
+    assert_eq!(start_of_detail("web"), usual + 16, "one that is longer than on a wide terminal stays alone");
 }
 
 #[test]

@@ -1,16 +1,16 @@
-//! Under a root of files, and on this machine.
+//! Tests with a made-up /proc, and on this machine.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use super::*;
 
-/// A /proc and the folder of a hierarchy of cgroups beside it.
+/// A made-up /proc, next to a made-up hierarchy of cgroups.
 struct Machine {
     root: tempfile::TempDir,
 }
 
 impl Machine {
-    /// With 99 tasks, and limits that leave room for more.
+    /// A machine with 99 tasks, and limits that leave room for more.
     fn new() -> Self {
         let machine = Self { root: tempfile::tempdir().expect("a temporary directory") };
         machine.put("loadavg", "0.25 0.33 2.00 3/99 30145\n");
@@ -21,23 +21,23 @@ impl Machine {
 
     fn put(&self, file: &str, text: &str) {
         let path = self.root.path().join(file);
-        fs::create_dir_all(path.parent().expect("it is in the root")).expect("a folder");
-        fs::write(path, text).expect("a file");
+        fs::create_dir_all(path.parent().expect("a parent directory")).expect("create a directory");
+        fs::write(path, text).expect("write a file");
     }
 
-    /// What is mounted: roots, places and types with options.
+    /// Sets the mounts: roots, places, and types with options.
     fn mount(&self, mounts: &[(&str, &str, &str)]) {
-        let device = fs::metadata(self.root.path()).expect("a folder").dev();
+        let device = fs::metadata(self.root.path()).expect("read metadata").dev();
         let (major, minor) = (libc::major(device), libc::minor(device));
         let line = |&(root, place, kind): &(&str, &str, &str)| {
-            fs::create_dir_all(self.root.path().join(place)).expect("a folder");
+            fs::create_dir_all(self.root.path().join(place)).expect("create a directory");
             let place = self.root.path().join(place).display().to_string().replace(' ', "\\040");
             format!("32 25 {major}:{minor} {root} {place} rw - {kind}\n")
         };
         self.put("self/mountinfo", &mounts.iter().map(line).collect::<String>());
     }
 
-    /// A process in these cgroups.
+    /// Adds a process in these cgroups.
     fn process(&self, pid: u32, cgroups: &str) {
         self.put(&format!("{pid}/stat"), "");
         self.put(&format!("{pid}/cgroup"), cgroups);
@@ -48,7 +48,7 @@ impl Machine {
         self.put(&format!("{folder}/pids.max"), &format!("{limit}\n"));
     }
 
-    /// The tightest limit of process 20, as text, and how much was unread.
+    /// The tightest limit of process 20, as text, and the number of unread limits.
     fn tightest(&self) -> (String, u64) {
         let procfs = Procfs::at(self.root.path());
         let mut reader = LimitReader::new(&procfs).expect("limits");
@@ -66,7 +66,7 @@ const FIRST: &str = "cgroup cgroup rw,pids";
 const SECOND: &str = "cgroup2 cgroup2 rw";
 
 #[test]
-fn the_pids_controller_of_the_first_version_is_found_among_the_others() {
+fn the_pids_controller_of_version_1_is_found_among_the_others() {
     let machine = Machine::new();
     machine.mount(&[
         ("/", "cpu", "cgroup cgroup rw,cpu,cpuacct"),
@@ -83,7 +83,7 @@ fn the_pids_controller_of_the_first_version_is_found_among_the_others() {
 }
 
 #[test]
-fn of_cgroups_within_each_other_the_one_with_the_least_room_counts() {
+fn the_nested_cgroup_with_the_least_room_counts() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);
     machine.process(20, "0::/a/b/c\n");
@@ -94,17 +94,17 @@ fn of_cgroups_within_each_other_the_one_with_the_least_room_counts() {
     machine.cgroup("cgroup/a/b/c", "18", "20");
     assert_eq!(machine.tightest().0, "pids_cgroup 18/20 /a/b/c", "the inner one of two with the same room");
     machine.cgroup("cgroup/a", "110", "100");
-    assert_eq!(machine.tightest().0, "pids_cgroup 110/100 /a", "it was lowered below what is there");
+    assert_eq!(machine.tightest().0, "pids_cgroup 110/100 /a", "its limit is below the current use");
 }
 
 #[test]
-fn where_no_cgroup_has_a_limit_those_of_the_machine_count() {
+fn without_a_cgroup_limit_those_of_the_machine_count() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);
     machine.process(20, "0::/a/b\n");
     machine.cgroup("cgroup/a", "90", "max");
-    // The controller is not on in a/b.
-    fs::create_dir(machine.root.path().join("cgroup/a/b")).expect("a folder");
+    // The controller is off in a/b.
+    fs::create_dir(machine.root.path().join("cgroup/a/b")).expect("create a directory");
     assert_eq!(machine.tightest(), ("pid_max 99/32768".to_owned(), 0));
     machine.put("sys/kernel/threads-max", "100\n");
     assert_eq!(machine.tightest().0, "threads_max 99/100");
@@ -113,12 +113,12 @@ fn where_no_cgroup_has_a_limit_those_of_the_machine_count() {
 }
 
 #[test]
-fn a_process_that_is_gone_has_no_limit() {
+fn a_gone_process_has_no_limit() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);
     assert_eq!(machine.tightest(), ("none".to_owned(), 0));
     machine.put("20/stat", "");
-    assert_eq!(machine.tightest(), ("pid_max 99/32768".to_owned(), 0), "of a kernel without cgroups");
+    assert_eq!(machine.tightest(), ("pid_max 99/32768".to_owned(), 0), "a kernel without cgroups");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_cgroup_that_no_mount_shows_is_unread() {
 }
 
 #[test]
-fn the_mount_that_shows_most_cgroups_above_is_used() {
+fn the_mount_that_shows_the_most_outer_cgroups_is_used() {
     let machine = Machine::new();
     machine.mount(&[("/pods", "bound", SECOND), ("/", "cgroup", SECOND)]);
     machine.process(20, "0::/pods/x\n");
@@ -164,7 +164,7 @@ fn a_bad_number_is_unread_and_a_removed_cgroup_is_not() {
 }
 
 #[test]
-fn of_very_many_cgroups_within_each_other_the_outermost_are_read() {
+fn only_the_outermost_of_very_many_nested_cgroups_are_read() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);
     let path = |depth: usize| "/x".repeat(depth);
@@ -175,7 +175,7 @@ fn of_very_many_cgroups_within_each_other_the_outermost_are_read() {
 }
 
 #[test]
-fn the_cgroup_of_a_number_is_found_among_those_that_a_process_is_in() {
+fn a_cgroup_is_found_by_number_among_those_of_a_process() {
     let machine = Machine::new();
     machine.mount(&[("/pods", "cgroup", SECOND)]);
     machine.process(20, "0::/pods/a/b\n");
@@ -183,7 +183,7 @@ fn the_cgroup_of_a_number_is_found_among_those_that_a_process_is_in() {
     let procfs = Procfs::at(machine.root.path());
     let reader = LimitReader::new(&procfs).expect("limits");
     for (folder, path) in [("cgroup", "/pods"), ("cgroup/a", "/pods/a"), ("cgroup/a/b", "/pods/a/b")] {
-        let number = fs::metadata(machine.root.path().join(folder)).expect("a folder").ino();
+        let number = fs::metadata(machine.root.path().join(folder)).expect("read metadata").ino();
         let found = reader.pids_cgroup(HostPid(20), number).expect(folder);
         assert_eq!(String::from_utf8_lossy(found.as_bytes()), path);
         assert!(reader.pids_cgroup(HostPid(21), number).is_none(), "a process that is gone");
@@ -204,7 +204,7 @@ fn shared_files_of_two_processes_are_read_once() {
     assert_eq!(of(20).as_deref(), Some("pids_cgroup 4/9 /a"));
     machine.cgroup("cgroup/a", "5", "9");
     assert_eq!(of(21).as_deref(), Some("pids_cgroup 4/9 /a"));
-    assert_eq!(machine.tightest().0, "pids_cgroup 5/9 /a", "by another reader");
+    assert_eq!(machine.tightest().0, "pids_cgroup 5/9 /a", "another reader");
 }
 
 #[test]
@@ -218,11 +218,11 @@ fn a_missing_number_of_tasks_is_an_error() {
     }
     fs::remove_file(machine.root.path().join("loadavg")).expect("a file");
     machine.process(20, "");
-    assert_eq!(machine.tightest(), ("none".to_owned(), 0), "without it nothing is known");
+    assert_eq!(machine.tightest(), ("none".to_owned(), 0), "without it no limit is known");
 }
 
 #[test]
-fn this_machine_bounds_this_process() {
+fn this_process_has_a_limit_on_this_machine() {
     let procfs = Procfs::default();
     let limit = LimitReader::new(&procfs).expect("limits").tightest(HostPid(std::process::id()));
     let limit = limit.expect("this process").expect("kernel.pid_max at least");

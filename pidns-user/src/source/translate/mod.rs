@@ -1,4 +1,4 @@
-//! From the kernel's records to events.
+//! Translates the kernel's records into events.
 
 mod namespaces;
 mod refusals;
@@ -23,9 +23,10 @@ use crate::{
     text::Name,
 };
 
-/// Most causes of inits' ends that wait for the exits of their processes; where those are not wanted they wait in vain.
+/// Maximum number of causes of inits' ends to remember. Each one is for the exit record of the init. Those whose record
+/// never comes stay until they are pushed out.
 const INIT_CAUSES: usize = 64;
-/// Most processes whose first parent is remembered.
+/// Limit for processes whose first parent is remembered.
 const PARENTS: usize = 65_536;
 
 /// An event without its number and wall-clock time.
@@ -33,29 +34,29 @@ const PARENTS: usize = 65_536;
 pub struct Translated {
     /// When the hook ran.
     pub boot_ns: BootNs,
-    /// Whether the hook knows it precisely.
+    /// Whether the hook knows this time exactly.
     pub exact: bool,
-    /// What happened.
+    /// The event's content.
     pub body: Body,
 }
 
-/// Remembers what the meaning of later records depends on.
+/// Translates records. It remembers the facts that it needs to translate later records.
 #[derive(Debug)]
 pub struct Translator {
     namespaces: KnownNamespaces,
     signals: Signals,
-    /// Causes of inits' ends whose process's own exit has not come yet: it is the hook's next record, but for other CPUs'.
+    /// Causes of inits' ends whose exit record has not come yet. It is the hook's next record on that CPU.
     init_causes: VecDeque<(ProcessKey, Cause)>,
-    /// Each process to the parent it began with, whose start is 0 where it is not known.
+    /// First parent of each process. Its start is 0 if unknown.
     parents: HashMap<ProcessKey, ProcessKey>,
-    /// Processes that started before this were not observed from their start.
+    /// Processes that started before this time were not observed from their start.
     since_boot_ns: BootNs,
-    /// Whether every process with more than one thread has had its count kept.
+    /// Whether the thread counts of all processes with several threads were kept.
     peaks_complete: bool,
 }
 
 impl Translator {
-    /// For a kernel side that has been observing since then.
+    /// A translator for a kernel side that has been observing since this time.
     pub fn new(since_boot_ns: BootNs) -> Self {
         Self {
             namespaces: KnownNamespaces::default(),
@@ -67,12 +68,12 @@ impl Translator {
         }
     }
 
-    /// Some process's thread count was not kept: from now on, no count means not known.
+    /// Notes that a process's thread count was not kept. From now on, a missing count means unknown.
     pub fn peaks_are_incomplete(&mut self) {
         self.peaks_complete = false;
     }
 
-    /// Hands the events that a record stands for, in order, to `each`.
+    /// Passes the events of a record to `each`, in order.
     pub fn translate(&mut self, header: Header, record: Record<'_>, mut each: impl FnMut(Translated)) {
         let Header { boot_ns, flags, .. } = header;
         let boot_ns = BootNs(boot_ns);
@@ -102,7 +103,7 @@ impl Translator {
             }
             Record::NamespaceJoin(Namespaced { ns: Some(ns), process: Some(child), other, body }) => {
                 let ns = self.namespaces.describe(&ns);
-                // Seen at a fork, the one who joined is the parent of the record's process.
+                // If a fork revealed the join, `other` (the parent) has joined.
                 let process = process(&other.unwrap_or(child));
                 put(exact, Body::NamespaceJoin { ns, process, from: NsInum::known(body.from_inum) });
             }
@@ -214,11 +215,7 @@ impl Translator {
                     },
                 );
             }
-            Record::ProcessReap { process: subject, exit_boot_ns } => {
-                let zombie_ns = BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit));
-                put(exact, Body::ProcessReap { process: process(&subject), zombie_ns });
-            }
-            // The decoder lets no record about a namespace pass without what is asked for above.
+            // The decoder rejects records about a namespace that lack the parts required above.
             Record::NamespaceCreate(_)
             | Record::NamespaceInit(_)
             | Record::NamespaceJoin(_)
@@ -227,22 +224,32 @@ impl Translator {
             | Record::NamespaceTeardown(_)
             | Record::NamespaceDestroy(_)
             | Record::InitSignal(_)
-            | Record::ProcessSignal(_) => {}
+            | Record::ProcessSignal(_)
+            // `reaped` translates these, with the record of the exit.
+            | Record::ProcessReap { .. }
+            | Record::ProcessFree(_) => {}
         }
     }
 
-    /// The event that an end stands for which no hook reported. The sweep that found it was at this time.
+    /// The event for an end that no hook reported. `boot_ns` is the time of the sweep that found it.
     pub fn swept(&mut self, boot_ns: BootNs, swept: Swept) -> Translated {
         let body = match swept {
-            Swept::Reaped(Unreaped { process, exit_boot_ns, pids }) => Body::ProcessReap {
-                process: process_of(&process, pids.into_vec()),
-                zombie_ns: BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit)),
-            },
+            Swept::Reaped(process) => return Self::reaped(boot_ns, false, process),
             Swept::TornDown(Dying { ns, began_boot_ns, killed, .. }) => {
                 self.teardown(&ns, killed, boot_ns.saturating_since(BootNs(began_boot_ns)))
             }
         };
         Translated { boot_ns, exact: false, body }
+    }
+
+    /// The event for a reaped process. `exact`: whether `boot_ns` is the time of the reaping.
+    pub fn reaped(boot_ns: BootNs, exact: bool, reaped: Unreaped) -> Translated {
+        let Unreaped { process, exit_boot_ns, pids } = reaped;
+        let body = Body::ProcessReap {
+            process: process_of(&process, pids.into_vec()),
+            zombie_ns: BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit)),
+        };
+        Translated { boot_ns, exact, body }
     }
 
     fn teardown(&mut self, part: &NamespacePart, killed: u32, duration_ns: u64) -> Body {
@@ -294,7 +301,7 @@ impl Translator {
         } else {
             self.cause_of(init, wait_status, cascade_inum, oom != 0)
         };
-        // The record of the process's own exit follows, if that is wanted.
+        // The record of the process's own exit follows, if requested.
         self.init_causes.push_back((key(init), cause.clone()));
         if self.init_causes.len() > INIT_CAUSES {
             self.init_causes.pop_front();
@@ -318,7 +325,7 @@ impl Translator {
             Cause::Exited
         } else {
             match self.signals.died_of(key(subject), signal) {
-                // A process may have killed it before the kernel chose it, too.
+                // It may have been killed by a process before the kernel chose it.
                 Cause::Unknown | Cause::Signal { sender: None, .. }
                     if oom && signal == libc::SIGKILL as u32 =>
                 {
@@ -329,7 +336,7 @@ impl Translator {
         }
     }
 
-    /// Why a process ended, where that adds to how.
+    /// Why a process ended, if that says more than its exit status.
     fn exit_cause(
         &mut self,
         subject: &decode::Process<'_>,
@@ -347,10 +354,10 @@ impl Translator {
 
     fn forked(&mut self, child: &decode::Process<'_>, forker: &decode::Process<'_>) {
         if self.parents.len() >= PARENTS {
-            // Only exits that were lost leave entries behind.
+            // Only processes whose exit record was lost leave entries behind.
             self.parents.clear();
         }
-        // With CLONE_PARENT the real parent is another than the forker; its start is not in the record.
+        // With CLONE_PARENT, the real parent is not the forker, and its start is not in the record.
         let parent_pid = child.part.parent_pid;
         let start = if parent_pid == forker.part.pid { forker.part.start_boot_ns } else { 0 };
         self.parents.insert(key(child), ProcessKey::new(HostPid(parent_pid), BootNs(start)));
@@ -389,8 +396,8 @@ fn process_of(part: &ProcessPart, pids: Vec<u32>) -> Process {
     }
 }
 
-/// The command of reboot(2) (include/uapi/linux/reboot.h); where it is not known, what the signal that the namespace
-/// keeps for it stands for.
+/// The command of reboot(2) (include/uapi/linux/reboot.h). If it is unknown, the command for the signal that the
+/// namespace stores.
 fn command(number: u32, signal: u32) -> Token {
     match number {
         0x0123_4567 => "restart".into(),
@@ -402,7 +409,7 @@ fn command(number: u32, signal: u32) -> Token {
     }
 }
 
-/// A number of which 0 means that it is not known.
+/// `None` for 0, which means unknown.
 fn known(number: u32) -> Option<u32> {
     (number != 0).then_some(number)
 }
@@ -439,14 +446,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wait_statuses_are_read_as_wait_does() {
+    fn wait_statuses_are_decoded_like_wait() {
         assert_eq!(exit(0x0700), Exit::Code { code: 7 });
         assert_eq!(exit(9), Exit::Signal { signal: "SIGKILL".to_owned(), core: false });
         assert_eq!(exit(0x8b), Exit::Signal { signal: "SIGSEGV".to_owned(), core: true });
     }
 
     #[test]
-    fn arguments_end_with_a_nul_each() {
+    fn each_argument_ends_with_a_nul() {
         let names = |bytes: &[u8]| arguments(bytes).iter().map(|n| n.as_bytes().to_vec()).collect::<Vec<_>>();
         assert_eq!(names(b"sh\0-c\0\0"), [b"sh".to_vec(), b"-c".to_vec(), b"".to_vec()]);
         assert_eq!(names(b"sh\0-c\0cut"), [b"sh".to_vec(), b"-c".to_vec(), b"cut".to_vec()]);

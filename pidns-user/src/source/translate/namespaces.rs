@@ -1,4 +1,4 @@
-//! The namespaces seen so far: their birth, for their identity, and what went down with them.
+//! The namespaces known so far: their births, for identification, and the nested namespaces that died with them.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,24 +7,24 @@ use pidns_ebpf::abi::NamespacePart;
 use crate::event::Namespace;
 use crate::event::identity::{BootNs, NsInum};
 
-/// Most namespaces remembered; of more, the longest known are forgotten.
+/// Capacity. Beyond it, the oldest are forgotten.
 const LIMIT: usize = 10_000;
 
 #[derive(Debug)]
 struct KnownNamespace {
     born_boot_ns: BootNs,
-    /// 0 where the kernel has none.
+    /// 0 if the kernel has no ids.
     kernel_id: u64,
-    /// `None` while it is not known.
+    /// `None` if unknown.
     init_start_boot_ns: Option<BootNs>,
-    /// Distinguishes this entry's place in the queue from an earlier one of the same inode number.
+    /// Distinguishes this entry's position in the queue from an earlier one with the same inode number.
     generation: u64,
 }
 
-/// Namespaces by inode number; the kernel gives a number to the next one at once.
+/// Namespaces by inode number. The kernel reuses inode numbers at once.
 #[derive(Debug, Default)]
 pub(super) struct KnownNamespaces {
-    /// Namespaces that went down with an outer one that is not over yet: its number is not another's before.
+    /// Nested namespaces that died with an outer one, whose number is not reused until its teardown is over.
     nested: HashMap<NsInum, Vec<NsInum>>,
     by_inum: HashMap<NsInum, KnownNamespace>,
     oldest: VecDeque<(NsInum, u64)>,
@@ -32,15 +32,15 @@ pub(super) struct KnownNamespaces {
 }
 
 impl KnownNamespaces {
-    /// A namespace was created at this time: whatever had its number before is gone.
+    /// Records the creation of a namespace at this time. An earlier namespace with its number is gone.
     pub(super) fn created(&mut self, part: &NamespacePart, boot_ns: BootNs) -> Namespace {
-        // Of one whose end was lost.
+        // These belong to an earlier namespace whose end was lost.
         self.nested.remove(&NsInum(part.inum));
         self.insert(part, boot_ns);
         self.describe(part)
     }
 
-    /// The namespace as events show it, with its birth where that is known.
+    /// The namespace in the form of events, with its birth if known.
     pub(super) fn describe(&mut self, part: &NamespacePart) -> Namespace {
         let NamespacePart {
             kernel_id,
@@ -59,7 +59,7 @@ impl KnownNamespaces {
                 entry.init_start_boot_ns = entry.init_start_boot_ns.or(init_start);
                 Some(entry.born_boot_ns)
             }
-            // A late record of a namespace whose number is reused by now: it leaves that one alone.
+            // This is a late record of an earlier namespace with this number. It leaves the later one unchanged.
             Some(later) if later.is_later_than(part) => init_start,
             _ => init_start.inspect(|&start| self.insert(part, start)),
         };
@@ -75,21 +75,21 @@ impl KnownNamespaces {
         }
     }
 
-    /// The namespace went down with an outer one.
+    /// Records that a namespace died with an outer one.
     pub(super) fn went_down_with(&mut self, outer: NsInum, inum: NsInum) {
         if self.nested.len() >= LIMIT && !self.nested.contains_key(&outer) {
-            // Teardowns whose end was lost: none is worth more than another.
+            // These belong to teardowns whose end was lost. None is more useful than another.
             self.nested.clear();
         }
         self.nested.entry(outer).or_default().push(inum);
     }
 
-    /// The namespaces that went down with this one, in the order of their ends.
+    /// Removes and returns the namespaces that died with this one, in the order of their ends.
     pub(super) fn take_nested(&mut self, inum: NsInum) -> Vec<NsInum> {
         self.nested.remove(&inum).unwrap_or_default()
     }
 
-    /// The namespace is gone, and its number is free.
+    /// Records that a namespace is gone, so that its number is free.
     pub(super) fn destroyed(&mut self, part: &NamespacePart) {
         if self.by_inum.get(&NsInum(part.inum)).is_some_and(|known| known.is(part)) {
             self.by_inum.remove(&NsInum(part.inum));
@@ -110,7 +110,7 @@ impl KnownNamespaces {
         );
         self.oldest.push_back((NsInum(part.inum), generation));
         if self.oldest.len() > 2 * LIMIT {
-            // Places of those that are gone: they must not push out who lives.
+            // Entries of gone namespaces must not push out existing ones.
             let by_inum = &self.by_inum;
             let is_current = |(inum, generation): &(NsInum, u64)| {
                 by_inum.get(inum).is_some_and(|known| known.generation == *generation)
@@ -127,12 +127,12 @@ impl KnownNamespaces {
 }
 
 impl KnownNamespace {
-    /// Whether the record is about an earlier namespace of this number.
+    /// Whether the record is about an earlier namespace with this number.
     fn is_later_than(&self, part: &NamespacePart) -> bool {
         part.init_start_boot_ns != 0 && self.born_boot_ns.0 > part.init_start_boot_ns
     }
 
-    /// Whether the record can be about this namespace: an earlier one of the same number has another id, or
+    /// Whether the record can be about this namespace. An earlier namespace with the same number has another id, or
     /// another init.
     fn is(&self, part: &NamespacePart) -> bool {
         self.kernel_id == part.kernel_id
@@ -157,12 +157,14 @@ mod tests {
             parent_inum: 1,
             user_ns_inum: 2,
             owner_uid: 0,
+            pid_max: 0,
+            pids_in_use: 0,
             reserved: 0,
         }
     }
 
     #[test]
-    fn a_creation_that_was_seen_is_the_birth() {
+    fn a_reported_creation_is_the_birth() {
         let mut known = KnownNamespaces::default();
         assert_eq!(known.created(&part(7, 0), BootNs(100)).born_boot_ns, Some(BootNs(100)));
         assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(BootNs(100)), "its init came later");
@@ -170,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unseen_creation_is_dated_by_the_init() {
+    fn a_missed_creation_is_dated_by_the_init() {
         let mut known = KnownNamespaces::default();
         assert_eq!(known.describe(&part(7, 0)).born_boot_ns, None);
         assert_eq!(known.describe(&part(7, 90)).born_boot_ns, Some(BootNs(90)));
     }
 
     #[test]
-    fn a_number_used_again_is_another_namespace() {
+    fn a_reused_number_means_another_namespace() {
         let mut known = KnownNamespaces::default();
         known.created(&part(7, 100), BootNs(100));
         assert_eq!(known.describe(&part(7, 200)).born_boot_ns, Some(BootNs(200)), "another init");
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn a_late_event_of_a_namespace_leaves_its_successor_alone() {
         let mut known = KnownNamespaces::default();
-        // The kernel's ids do not count up from one namespace to the next.
+        // The kernel's ids do not increase from one namespace to the next.
         let (first, second) =
             (NamespacePart { kernel_id: 6, ..part(7, 90) }, NamespacePart { kernel_id: 5, ..part(7, 0) });
         known.created(&first, BootNs(80));
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_lives_is_not_pushed_out_by_many_that_do_not() {
+    fn an_existing_namespace_is_not_pushed_out_by_many_gone_ones() {
         let mut known = KnownNamespaces::default();
         known.created(&part(7, 0), BootNs(100));
         for round in 0..3 * LIMIT as u64 {

@@ -1,4 +1,4 @@
-//! Calls that were refused: why, by which limit, and who has a PID that was asked for.
+//! Refused calls: the reason, the limit, and the process that has a requested PID.
 
 use pidns_ebpf::abi::{CURRENT_UNKNOWN, MAX_LEVEL, PidUse, Reason, RefusalBody, Refused, Resource};
 
@@ -9,7 +9,7 @@ use crate::{
     signals::errno_name,
 };
 
-/// The event of a namespace that was not created.
+/// The event for a namespace that could not be created.
 pub(super) fn creation(refused: &Refused<'_>) -> Option<Body> {
     let body = &refused.record.body;
     let (capability, user_ns) = missing(body);
@@ -27,7 +27,7 @@ pub(super) fn creation(refused: &Refused<'_>) -> Option<Body> {
     })
 }
 
-/// The event of a fork that was refused, into this namespace.
+/// The event for a refused fork into this namespace.
 pub(super) fn fork(refused: &Refused<'_>, ns: Option<Namespace>, thread: bool) -> Option<Body> {
     let body = &refused.record.body;
     let (capability, user_ns) = missing(body);
@@ -46,7 +46,6 @@ pub(super) fn fork(refused: &Refused<'_>, ns: Option<Namespace>, thread: bool) -
     })
 }
 
-/// Why.
 pub(super) fn reason(body: &RefusalBody) -> Token {
     match Reason::from_number(body.reason).unwrap_or(Reason::Other) {
         Reason::Other => "other".into(),
@@ -67,7 +66,7 @@ pub(super) fn reason(body: &RefusalBody) -> Token {
     }
 }
 
-/// The limit that refused; a cgroup's path is not in the record.
+/// The limit that was reached. The record does not contain a cgroup's path.
 fn limit(body: &RefusalBody) -> Option<ReachedLimit> {
     let RefusalBody { place, limit, current, cgroup, detail, number, .. } = *body;
     let reached = ReachedLimit {
@@ -100,7 +99,7 @@ fn limit(body: &RefusalBody) -> Option<ReachedLimit> {
     })
 }
 
-/// The PID that was asked for and is in use, where it is known which one.
+/// The requested PID that is already in use, if known.
 fn taken(body: &RefusalBody) -> Option<TakenPid> {
     if Reason::from_number(body.reason) != Some(Reason::PidTaken) {
         return None;
@@ -114,12 +113,12 @@ fn taken(body: &RefusalBody) -> Option<TakenPid> {
     Some(TakenPid { pid: known(body.number)?, ns: NsInum::known(body.place)?, used_as: used_as.into() })
 }
 
-/// Who has it.
+/// The process that has the requested PID.
 fn holder(refused: &Refused<'_>) -> Option<Process> {
     refused.record.other.as_ref().map(process)
 }
 
-/// The capability that is missing, and the user namespace in which.
+/// The missing capability, and the user namespace in which it is missing.
 fn missing(body: &RefusalBody) -> (Option<Token>, Option<u32>) {
     if Reason::from_number(body.reason) != Some(Reason::Permission) || body.for_chosen == 0 {
         return (None, None);

@@ -1,4 +1,5 @@
-//! The last signals that reached each init, and those that end other processes: one may turn out to be what killed it.
+//! The last signals to each init, and fatal signals to other processes. One of them may turn out to be what killed the
+//! process.
 
 use std::collections::HashMap;
 
@@ -8,26 +9,26 @@ use crate::event::identity::ProcessKey;
 use crate::event::{Cause, Process};
 use crate::signals::signal_name;
 
-/// Most processes whose signals are remembered.
+/// Limit for processes whose signals are remembered.
 const LIMIT: usize = 10_000;
 
-/// A signal that reached a process.
+/// A signal that a process received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SeenSignal {
     /// Its number.
     pub signal: u32,
-    /// `si_code`: above 0 the kernel reports a fault.
+    /// `si_code`. Above 0, the kernel reports a fault.
     pub code: i32,
-    /// Where from.
+    /// The origin.
     pub origin: Origin,
-    /// Who; `None` for the kernel. With [`Origin::ParentDeath`] the parent that ended.
+    /// The sender; `None` for the kernel. With [`Origin::ParentDeath`], the parent that ended.
     pub sender: Option<Process>,
-    /// Of a parent's end: whether the parent's process goes on without the thread that had forked the init.
+    /// For a parent's end: whether only the thread that forked the init ended, and the parent's process continues.
     pub thread: bool,
 }
 
 impl SeenSignal {
-    /// A signal to this process.
+    /// A signal to `subject`.
     pub(super) fn of(
         subject: &decode::Process<'_>,
         sender: Option<&decode::Process<'_>>,
@@ -39,21 +40,22 @@ impl SeenSignal {
             code,
             origin: Origin::from_number(origin).unwrap_or(Origin::Kernel),
             sender: sender.map(super::process),
-            // The kernel has given it to another thread of the parent's process, if there is one.
+            // After its forking thread has ended, the kernel gives the child to another thread of the parent's process,
+            // if there is one.
             thread: sender.is_some_and(|sender| sender.part.pid == subject.part.parent_pid),
         }
     }
 }
 
-/// By process.
+/// Signals by process.
 #[derive(Debug, Default)]
 pub(super) struct Signals(HashMap<ProcessKey, Vec<SeenSignal>>);
 
 impl Signals {
-    /// A signal was delivered to this process.
+    /// Records a signal that this process received.
     pub(super) fn signalled(&mut self, process: ProcessKey, seen: SeenSignal) {
         if self.0.len() >= LIMIT && !self.0.contains_key(&process) {
-            // Those that died unseen, after a loss: none of the rest is worth more than another.
+            // These belong to processes whose death was lost. None is more useful than another.
             self.0.clear();
         }
         let signals = self.0.entry(process).or_default();
@@ -61,7 +63,7 @@ impl Signals {
         signals.push(seen);
     }
 
-    /// The process died of this signal: why, as far as it was seen. Forgets the process.
+    /// The process was killed by this signal. Returns the cause as far as it is known, and forgets the process.
     pub(super) fn died_of(&mut self, process: ProcessKey, signal: u32) -> Cause {
         let seen = self.0.remove(&process).into_iter().flatten().find(|seen| seen.signal == signal);
         match seen {
@@ -76,7 +78,7 @@ impl Signals {
         }
     }
 
-    /// The process ended otherwise.
+    /// Forgets a process that ended in another way.
     pub(super) fn forget(&mut self, process: ProcessKey) {
         self.0.remove(&process);
     }
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_without_a_seen_signal_has_no_cause() {
+    fn a_death_without_a_known_signal_has_no_cause() {
         assert_eq!(Signals::default().died_of(INIT, 9), Cause::Unknown);
     }
 
@@ -112,12 +114,12 @@ mod tests {
         assert_eq!(
             signals.died_of(INIT, 9),
             Cause::Signal { signal: "SIGKILL".to_owned(), sender: None },
-            "such as the limit of processor time"
+            "for example at the limit of processor time"
         );
     }
 
     #[test]
-    fn another_signal_than_the_one_it_died_of_is_no_cause() {
+    fn only_the_signal_that_killed_it_is_a_cause() {
         let mut signals = Signals::default();
         signals.signalled(INIT, seen(libc::SIGTERM, 0, Origin::Inside));
         assert_eq!(signals.died_of(INIT, 9), Cause::Unknown);

@@ -13,7 +13,7 @@ fn container(id: &str, name: &str) -> Arc<Container> {
     Arc::new(Container { runtime: Some(Runtime::Docker), id, name, ..Container::default() })
 }
 
-/// A container with a namespace of its own making in it, and another of the same name.
+/// The host, container `web` with a namespace that it created itself, and container `job`.
 fn snapshot(source: SnapshotSource) -> Snapshot {
     let ns = |inum, level, parent, container| {
         (inum, SnapshotNamespace { parent, container, ..SnapshotNamespace::bare(inum, level) })
@@ -65,10 +65,10 @@ fn a_container_is_found_by_its_name_and_its_own_namespaces_do_not_make_it_two() 
 fn a_cgroup_that_is_called_like_a_container_does_not_make_its_name_ambiguous() {
     let mut snapshot = snapshot(SnapshotSource::Iterator);
     let impostor = Container { by_cgroup_alone: true, ..(*container(&"beef".repeat(16), "web")).clone() };
-    let ns = snapshot.namespaces.get_mut(&OTHER).expect("it is there");
+    let ns = snapshot.namespaces.get_mut(&OTHER).expect("the snapshot has it");
     ns.container = Some(Arc::new(impostor));
     assert_eq!(name("web", &snapshot, &[]).unwrap(), Target::Container(WEB));
-    assert_eq!(name("beef", &snapshot, &[]).unwrap(), Target::Container(OTHER), "its id is its own");
+    assert_eq!(name("beef", &snapshot, &[]).unwrap(), Target::Container(OTHER), "its id is not ambiguous");
     snapshot.namespaces.remove(&WEB);
     snapshot.namespaces.remove(&IN_WEB);
     let gone = [SnapshotNamespace {
@@ -79,7 +79,7 @@ fn a_cgroup_that_is_called_like_a_container_does_not_make_its_name_ambiguous() {
     assert_eq!(
         found,
         Target::GoneContainer(NamespaceKey { inum: WEB, born: None }),
-        "not the impostor that lives"
+        "not the existing cgroup with the same name"
     );
 }
 
@@ -93,7 +93,7 @@ fn a_container_that_is_gone_is_found_by_its_name_where_none_of_that_name_exists(
     };
     let gone = [was(NsInum(9), 2, "db"), was(NsInum(8), 1, "db"), was(NsInum(7), 1, "web")];
     let found = Target::GoneContainer(NamespaceKey { inum: NsInum(8), born: Some(BootNs(5)) });
-    assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the one within it");
+    assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the nested namespace");
     assert_eq!(name("web", &snapshot, &gone).unwrap(), Target::Container(WEB));
     assert!(matches!(name("nobody", &snapshot, &gone), Err(TargetError::NoMatch(_))));
 }
@@ -109,9 +109,13 @@ fn a_name_goes_before_the_beginning_of_an_id() {
         ..SnapshotNamespace::bare(NEXT, 1)
     };
     snapshot.namespaces.insert(NEXT, other.clone());
-    assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(NEXT), "it begins an id");
+    assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(NEXT), "the beginning of an id");
     let gone = Target::GoneContainer(NamespaceKey { inum: DB, born: None });
-    assert_eq!(name("db", &snapshot, &[other, db.clone()]).unwrap(), gone, "and was a name");
+    assert_eq!(
+        name("db", &snapshot, &[other, db.clone()]).unwrap(),
+        gone,
+        "the name of a container that is gone"
+    );
     snapshot.namespaces.insert(DB, db);
     assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(DB));
 }
@@ -138,7 +142,7 @@ fn a_container_that_shares_a_namespace_is_found_with_its_own_processes() {
         (scope.roots(&forest), processes.iter().map(|process| process.pid.0).collect::<Vec<_>>())
     };
     assert_eq!(of("side"), (vec![WEB], vec![8]));
-    assert_eq!(of("web"), (vec![WEB], vec![7, 8]), "who shares its namespace is in it");
+    assert_eq!(of("web"), (vec![WEB], vec![7, 8]), "all processes of its namespace");
     assert_eq!(namespace("side", &snapshot, &forest).unwrap(), WEB);
 }
 
@@ -153,7 +157,7 @@ fn a_pod_is_all_of_its_containers_and_which_one_is_asked_where_one_is_needed() {
         }))
     };
     let mut put = |inum, container| {
-        snapshot.namespaces.get_mut(&inum).expect("it is there").container = container;
+        snapshot.namespaces.get_mut(&inum).expect("the snapshot has it").container = container;
     };
     put(WEB, of_pod("a", "app", "default"));
     put(IN_WEB, None);
@@ -170,9 +174,9 @@ fn a_pod_is_all_of_its_containers_and_which_one_is_asked_where_one_is_needed() {
     }
     assert_eq!(namespace("default/api/app", &snapshot, &forest).unwrap(), WEB);
     let mut two = snapshot.clone();
-    two.namespaces.get_mut(&OTHER).expect("it is there").container = of_pod("b", "app", "test");
+    two.namespaces.get_mut(&OTHER).expect("the snapshot has it").container = of_pod("b", "app", "test");
     let error = name("api", &two, &[]).unwrap_err();
-    assert!(matches!(error, TargetError::Usage(_)), "of two pods: {error}");
+    assert!(matches!(error, TargetError::Usage(_)), "two pods have this name: {error}");
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn missing_targets_exit_with_1_and_bad_ones_with_2() {
         assert!(code == expected && text.contains(part), "{target}: {code}: {text}");
     }
     let (_, text) = code("pid:[3]", &live);
-    assert!(!text.contains("container was"), "none was searched for: {text}");
+    assert!(!text.contains("container was"), "this can be no container: {text}");
     let (misspelt, text) = code("docker/wbe", &live);
     assert!(misspelt == 1 && text.contains("docker/web") && !text.contains("No such file"), "{text}");
     assert_eq!(code("4194303", &live).0, 1);

@@ -1,4 +1,4 @@
-//! Certificates of clients: who has to have one, and from whom.
+//! Client certificates: which clients need one, and which authority must have signed it.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -19,8 +19,8 @@ use x509_cert::{
 };
 
 use super::{
-    file::{TlsSection, Wrong},
-    pem::Place,
+    file::{ConfigFault, TlsSection},
+    pem::PemOrigin,
 };
 
 /// The five policies of Go's crypto/tls.
@@ -34,19 +34,19 @@ pub(super) enum ClientAuth {
 }
 
 impl ClientAuth {
-    pub(super) fn of_file(section: &TlsSection) -> Result<Self, Wrong> {
+    pub(super) fn of_file(section: &TlsSection) -> Result<Self, ConfigFault> {
         let Some(value) = &section.client_auth_type else { return Ok(Self::No) };
         match value.value.as_str() {
             "" | "NoClientCert" => Ok(Self::No),
             "RequestClientCert" => Ok(Self::Request),
-            // The second is an old name for it in the toolkit.
+            // The toolkit has `RequireClientCert` as an old name.
             "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
             "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
-            other => Err(Wrong::at(
+            other => Err(ConfigFault::at(
                 value,
                 format!(
-                    "client_auth_type: {other:?} is none; use NoClientCert, RequestClientCert, RequireAnyClientCert, \
+                    "client_auth_type: {other:?} is not a policy; use NoClientCert, RequestClientCert, RequireAnyClientCert, \
                      VerifyClientCertIfGiven or RequireAndVerifyClientCert"
                 ),
             )),
@@ -54,13 +54,13 @@ impl ClientAuth {
     }
 }
 
-/// What checks the certificates of clients.
+/// Makes the verifier of client certificates.
 pub(super) fn verifier(
     policy: ClientAuth,
     section: &TlsSection,
-    client_ca: Option<(Vec<CertificateDer<'static>>, Place)>,
+    client_ca: Option<(Vec<CertificateDer<'static>>, PemOrigin)>,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, Wrong> {
+) -> Result<Arc<dyn ClientCertVerifier>, ConfigFault> {
     let names: BTreeSet<_> =
         section.client_allowed_sans.iter().flatten().map(|name| name.value.clone()).collect();
     if policy == ClientAuth::No {
@@ -69,7 +69,7 @@ pub(super) fn verifier(
             return Err(place.wrong(ADVICE));
         }
         return match section.client_allowed_sans.iter().flatten().next() {
-            Some(name) => Err(Wrong::at(name, format!("client_allowed_sans {ADVICE}"))),
+            Some(name) => Err(ConfigFault::at(name, format!("client_allowed_sans {ADVICE}"))),
             None => Ok(Arc::new(NoClientAuth)),
         };
     }
@@ -80,8 +80,8 @@ pub(super) fn verifier(
         }),
         ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
             let Some((certificates, place)) = client_ca else {
-                // Go would take every certificate that the host's own list of authorities vouches for.
-                return Err(Wrong::file(
+                // Go would accept every certificate that the host's own authorities have signed.
+                return Err(ConfigFault::file(
                     "client_auth_type needs client_ca_file (or client_ca): the authority that signs the clients' certificates",
                 ));
             };
@@ -104,7 +104,7 @@ pub(super) fn verifier(
     })
 }
 
-/// Takes every certificate of which the client has the key.
+/// Accepts any certificate whose key the client has.
 #[derive(Debug)]
 struct AnyCertificate {
     is_required: bool,
@@ -152,7 +152,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
-/// `client_allowed_sans`: of what another one has verified, those with one of these names.
+/// `client_allowed_sans`: accepts verified certificates that have one of these names.
 #[derive(Debug)]
 struct AllowedNames {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -208,7 +208,7 @@ impl ClientCertVerifier for AllowedNames {
     }
 }
 
-/// The subject alternative names of a certificate: DNS names, addresses of mail, IP addresses and URIs.
+/// The subject alternative names of a certificate: DNS names, mail addresses, IP addresses and URIs.
 pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Error> {
     let malformed = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
     let certificate = Certificate::from_der(certificate).map_err(malformed)?;

@@ -1,12 +1,12 @@
-//! The configuration file as it is written. serde-saphyr reads it: of the YAML crates that are kept up, the one that says the
-//! line of an error, gives each value its line, and bounds what aliases expand to.
+//! The configuration file as written. serde-saphyr reads it: among the maintained YAML crates, it is the one that
+//! reports the line of an error, gives each value its line, and limits the expansion of aliases.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-/// The file. It holds secrets, and has no Debug for that. Fields and their meaning:
+/// The file. It contains secrets, so it has no Debug. Fields and their meaning:
 /// <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +41,7 @@ pub(super) struct TlsSection {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HttpSection {
-    /// Taken and without an effect: clients agree on HTTP/1.1.
+    /// Accepted without effect: clients agree on HTTP/1.1.
     #[serde(rename = "http2")]
     pub(super) _http2: Option<bool>,
     pub(super) headers: Option<BTreeMap<String, Spanned<String>>>,
@@ -54,36 +54,36 @@ pub(super) struct RateSection {
     pub(super) burst: Option<Spanned<u32>>,
 }
 
-/// What is wrong, and in which line.
+/// An error in the file, with its line.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct ConfigFault {
     pub(super) line: Option<u64>,
     pub(super) message: String,
 }
 
-impl Wrong {
-    /// About the whole file.
+impl ConfigFault {
+    /// An error about the whole file.
     pub(super) fn file(message: impl Into<String>) -> Self {
         Self { line: None, message: message.into() }
     }
 
-    /// About a value.
+    /// An error about a value.
     pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
         let line = value.referenced.line();
         Self { line: (line > 0).then_some(line), message: message.into() }
     }
 }
 
-/// Reads the text of the file. An empty one is a configuration without TLS and passwords.
-pub(super) fn parse(text: &str) -> Result<File, Wrong> {
-    // An excerpt of the file could show a key.
+/// Parses the text of the file. An empty file means no TLS and no passwords.
+pub(super) fn parse(text: &str) -> Result<File, ConfigFault> {
+    // Omit excerpts of the file, because they could show a key.
     let options = serde_saphyr::options! { with_snippet: false };
     let file: Option<File> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-        // The line stands in front already.
+        // Our message already begins with the line.
         let text = error.to_string();
         let message = text.split_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-        Wrong { line, message: message.to_owned() }
+        ConfigFault { line, message: message.to_owned() }
     })?;
     Ok(file.unwrap_or_default())
 }

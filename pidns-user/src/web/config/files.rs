@@ -1,4 +1,4 @@
-//! The files of a configuration, and whether they have changed.
+//! Reads the files of a configuration, and notices when they change.
 
 use std::{
     fs::{self, File},
@@ -7,20 +7,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Certificates and keys are some kilobytes.
+/// Largest accepted file in bytes. Certificates and keys have a few kilobytes.
 const LONGEST: u64 = 1024 * 1024;
 
-/// What changes when a file is written, replaced, or made readable.
+/// Attributes that change when a file is written, replaced, or made readable.
 type Stamp = [i64; 7];
 
-/// The files that have been read, each with its state before.
+/// The files that were read, each with its attributes before reading.
 #[derive(Debug, Default)]
 pub(in crate::web) struct Files {
     read: Vec<(PathBuf, Option<Stamp>)>,
 }
 
 impl Files {
-    /// Reads a file. It is a regular one: reading a pipe could take forever.
+    /// Reads a file. Only regular files are accepted: reading a pipe could take forever.
     pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         self.read.push((path.to_owned(), stamp(path)));
         let metadata = fs::metadata(path)?;
@@ -35,7 +35,7 @@ impl Files {
         Ok(content)
     }
 
-    /// Whether any differs from when it was read.
+    /// Whether any file has changed since it was read.
     pub(in crate::web) fn have_changed(&self) -> bool {
         self.read.iter().any(|(path, before)| stamp(path) != *before)
     }

@@ -2,9 +2,9 @@
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::file::{HttpSection, Wrong};
+use super::file::{ConfigFault, HttpSection};
 
-/// The headers that the toolkit allows, and the values where only some are.
+/// The headers that the toolkit allows, with the allowed values if these are limited.
 const ALLOWED: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
     ("Strict-Transport-Security", &[]),
@@ -13,25 +13,28 @@ const ALLOWED: [(&str, &[&str]); 5] = [
     ("X-XSS-Protection", &[]),
 ];
 
-pub(super) fn headers(section: &HttpSection) -> Result<Vec<(HeaderName, HeaderValue)>, Wrong> {
+pub(super) fn headers(section: &HttpSection) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigFault> {
     let mut headers = Vec::new();
     for (name, value) in section.headers.iter().flatten() {
         let Some((_, values)) = ALLOWED.iter().find(|(allowed, _)| allowed == name) else {
             let names = ALLOWED.map(|(name, _)| name).join(", ");
-            return Err(Wrong::at(value, format!("the header {name:?} cannot be set; these can: {names}")));
+            return Err(ConfigFault::at(
+                value,
+                format!("the header {name:?} cannot be set; these can: {names}"),
+            ));
         };
         let text = value.value.as_str();
         if !values.is_empty() && !values.contains(&text) {
             let message = format!("{name} cannot be {text:?}; it can be {}", values.join(" or "));
-            return Err(Wrong::at(value, message));
+            return Err(ConfigFault::at(value, message));
         }
-        // As in the toolkit: a blank one is not sent.
+        // Like the toolkit, omit an empty header.
         if text.is_empty() {
             continue;
         }
         let parsed = (name.parse::<HeaderName>(), HeaderValue::from_str(text));
         let (Ok(parsed_name), Ok(parsed_value)) = parsed else {
-            return Err(Wrong::at(value, format!("{name} has characters that a header cannot have")));
+            return Err(ConfigFault::at(value, format!("{name} has characters that a header cannot have")));
         };
         headers.push((parsed_name, parsed_value));
     }

@@ -1,12 +1,12 @@
-//! The configuration file (`--web.config.file`), in the format of the Prometheus exporter toolkit. Where it differs from the
-//! toolkit it refuses more: docs/web.md lists it.
+//! The configuration file (`--web.config.file`), in the format of the Prometheus exporter toolkit. It is stricter than
+//! the toolkit in some points: docs/web.md lists them.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 
-use super::{ConfigError, throttle::Bucket};
+use super::{ConfigError, throttle::TokenBucket};
 
 mod client_auth;
 mod file;
@@ -20,21 +20,21 @@ mod users;
 pub(super) use files::Files;
 pub(super) use users::Users;
 
-/// A configuration that has been checked.
+/// A checked configuration.
 #[derive(Debug, Default)]
 pub(super) struct Config {
-    /// None: plain HTTP.
+    /// `None` for plain HTTP.
     pub(super) tls: Option<Arc<ServerConfig>>,
-    /// For all answers.
+    /// Headers of all answers.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// None: requests need no password.
+    /// `None` if requests need no password.
     pub(super) users: Option<Arc<Users>>,
-    /// None: any rate.
-    pub(super) rate: Option<Bucket>,
+    /// `None` if requests are not limited.
+    pub(super) rate: Option<TokenBucket>,
 }
 
 impl Config {
-    /// Reads the file and those that it names, and notes in `files` which these are.
+    /// Reads the file and all files that it names. Records these in `files`.
     pub(super) fn read(path: &Path, files: &mut Files, now: Instant) -> Result<Self, ConfigError> {
         let text = files
             .read(path)
@@ -47,7 +47,7 @@ impl Config {
         })
     }
 
-    fn of_text(text: &str, path: &Path, files: &mut Files, now: Instant) -> Result<Self, file::Wrong> {
+    fn of_text(text: &str, path: &Path, files: &mut Files, now: Instant) -> Result<Self, file::ConfigFault> {
         let file = file::parse(text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Certificates and keys in PEM: in the file itself, or in files that it names.
+//! Certificates and keys in PEM: in the configuration file, or in files that it names.
 
 use std::path::Path;
 
@@ -6,33 +6,33 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _}
 use serde_saphyr::Spanned;
 
 use super::{
-    file::{Value, Wrong},
+    file::{ConfigFault, Value},
     files::Files,
 };
 
-/// A value that is there and not blank.
+/// Returns a value that is present and not empty.
 pub(super) fn set(value: &Value) -> Option<&Spanned<String>> {
     value.as_ref().filter(|value| !value.value.is_empty())
 }
 
-/// Where some PEM stands: for errors.
-pub(super) struct Place {
+/// The origin of a PEM text, for errors.
+pub(super) struct PemOrigin {
     pub(super) name: String,
     line: Option<u64>,
 }
 
-impl Place {
+impl PemOrigin {
     #[cfg(test)]
     pub(super) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), line: None }
     }
 
-    pub(super) fn wrong(&self, message: impl AsRef<str>) -> Wrong {
-        Wrong { line: self.line, message: format!("{}: {}", self.name, message.as_ref()) }
+    pub(super) fn wrong(&self, message: impl AsRef<str>) -> ConfigFault {
+        ConfigFault { line: self.line, message: format!("{}: {}", self.name, message.as_ref()) }
     }
 }
 
-/// The PEM of a pair of fields: the text itself, or the name of a file, which is relative to the configuration's folder.
+/// Returns the PEM of a pair of fields: the text, or the content of a file relative to the configuration.
 pub(super) fn content(
     inline_name: &str,
     inline: &Value,
@@ -40,12 +40,13 @@ pub(super) fn content(
     file: &Value,
     folder: &Path,
     files: &mut Files,
-) -> Result<Option<(Vec<u8>, Place)>, Wrong> {
-    let place = |value: &Spanned<String>, name| Place { name, line: Wrong::at(value, "").line };
+) -> Result<Option<(Vec<u8>, PemOrigin)>, ConfigFault> {
+    let place = |value: &Spanned<String>, name| PemOrigin { name, line: ConfigFault::at(value, "").line };
     match (set(inline), set(file)) {
-        (Some(_), Some(file)) => {
-            Err(Wrong::at(file, format!("{inline_name} and {file_name} are both given; keep one of them")))
-        }
+        (Some(_), Some(file)) => Err(ConfigFault::at(
+            file,
+            format!("{inline_name} and {file_name} are both given; keep one of them"),
+        )),
         (Some(inline), None) => {
             Ok(Some((inline.value.clone().into_bytes(), place(inline, inline_name.to_owned()))))
         }
@@ -64,10 +65,10 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err("it holds no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned())
+            Err("it contains no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned())
         }
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("it is no proper PEM: {error}")),
+        Err(error) => Err(format!("it is not valid PEM: {error}")),
     }
 }
 
@@ -76,7 +77,7 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static
         _ if pem.windows(9).any(|part| part == b"ENCRYPTED") => {
             "the key is encrypted; store it without a passphrase: `openssl pkey -in KEY -out NEW`"
         }
-        pem::Error::NoItemsFound => "it holds no private key in PEM (-----BEGIN PRIVATE KEY-----)",
-        _ => "it is no proper PEM",
+        pem::Error::NoItemsFound => "it contains no private key in PEM (-----BEGIN PRIVATE KEY-----)",
+        _ => "it is not valid PEM",
     })
 }

@@ -1,34 +1,34 @@
-//! `rate_limit`: how often requests are answered.
+//! `rate_limit`: limits how often requests are answered.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    Bucket,
-    file::{RateSection, Wrong},
+    TokenBucket,
+    file::{ConfigFault, RateSection},
 };
 
-pub(super) fn bucket(section: &RateSection, now: Instant) -> Result<Option<Bucket>, Wrong> {
+pub(super) fn bucket(section: &RateSection, now: Instant) -> Result<Option<TokenBucket>, ConfigFault> {
     let Some(interval) = &section.interval else { return Ok(None) };
     let Some(duration) = duration(&interval.value) else {
-        let message = format!("interval {:?} is no duration; write 500ms, 1s or 1m30s", interval.value);
-        return Err(Wrong::at(interval, message));
+        let message = format!("interval {:?} is not a duration; write 500ms, 1s or 1m30s", interval.value);
+        return Err(ConfigFault::at(interval, message));
     };
     if duration.is_zero() {
         return Ok(None);
     }
     match &section.burst {
-        Some(burst) if burst.value > 0 => Ok(Some(Bucket::new(duration, burst.value, now))),
+        Some(burst) if burst.value > 0 => Ok(Some(TokenBucket::new(duration, burst.value, now))),
         Some(burst) => {
-            Err(Wrong::at(burst, "burst 0 refuses every request; write 1 or more, or interval: 0"))
+            Err(ConfigFault::at(burst, "burst 0 refuses every request; write 1 or more, or interval: 0"))
         }
-        None => Err(Wrong::at(
+        None => Err(ConfigFault::at(
             interval,
             "an interval without a burst refuses every request; add burst: 1 or more",
         )),
     }
 }
 
-/// A duration as Go writes it. A bare number is nanoseconds there.
+/// Parses a duration as Go writes it. In Go, a bare number is in nanoseconds.
 fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 8] = [
         ("ns", 1e-9),
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_writes_them() {
+    fn durations_are_parsed_like_in_go() {
         for (text, expected) in [
             ("0", Some(0)),
             ("1s", Some(1000)),

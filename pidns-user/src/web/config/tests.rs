@@ -1,4 +1,4 @@
-//! Each field of the file, and each error with its line.
+//! Tests of each field of the file, and of each error with its line.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use super::{Config, Files, client_auth};
 
 const HASH: &str = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze";
 
-/// A folder with a certificate, its key, another key, and a web.yml.
+/// A directory with a certificate, its key, another key, and a web.yml.
 struct Folder {
     folder: TempDir,
     cert: String,
@@ -50,7 +50,7 @@ impl Folder {
         self.read(text).expect_err(text)
     }
 
-    /// With a certificate, and these lines more from line 4 on.
+    /// Reads a configuration with a certificate, and with these additional lines from line 4 on.
     fn tls(&self, lines: &str) -> Result<Config, String> {
         let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
         self.read(&format!("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n{lines}"))
@@ -62,7 +62,7 @@ fn indented(pem: &str) -> String {
 }
 
 #[test]
-fn an_empty_file_is_plain_http_for_everybody() {
+fn an_empty_file_means_plain_http_without_passwords() {
     for text in ["", "# nothing\n", "tls_server_config:\n", "tls_server_config: {}\nbasic_auth_users: {}\n"] {
         let config = Folder::new().read(text).unwrap();
         assert!(config.tls.is_none() && config.users.is_none() && config.rate.is_none(), "{text}");
@@ -71,7 +71,7 @@ fn an_empty_file_is_plain_http_for_everybody() {
 }
 
 #[test]
-fn certificate_and_key_come_from_files_beside_the_configuration_or_from_its_text() {
+fn certificate_and_key_come_from_files_or_from_the_configuration() {
     let folder = Folder::new();
     let config = folder.tls("").unwrap().tls.unwrap();
     assert_eq!(config.alpn_protocols, [b"http/1.1"]);
@@ -87,7 +87,7 @@ fn certificate_and_key_come_from_files_beside_the_configuration_or_from_its_text
 }
 
 #[test]
-fn a_certificate_or_key_that_cannot_be_used_is_named_with_its_line() {
+fn an_unusable_certificate_or_key_is_named_with_its_line() {
     let folder = Folder::new();
     fs::write(folder.folder.path().join("locked.key"), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n")
         .unwrap();
@@ -113,11 +113,11 @@ fn a_certificate_or_key_that_cannot_be_used_is_named_with_its_line() {
         ),
         (
             "cert_file: empty\n  key_file: server.key",
-            "web.yml:2: cert_file empty: it holds no certificate in PEM",
+            "web.yml:2: cert_file empty: it contains no certificate in PEM",
         ),
         (
             "cert_file: server.crt\n  key_file: empty",
-            "web.yml:3: key_file empty: it holds no private key in PEM",
+            "web.yml:3: key_file empty: it contains no private key in PEM",
         ),
         (
             "cert_file: server.crt\n  key_file: locked.key",
@@ -130,7 +130,7 @@ fn a_certificate_or_key_that_cannot_be_used_is_named_with_its_line() {
 }
 
 #[test]
-fn the_five_policies_for_clients_are_known() {
+fn all_five_policies_for_clients_are_supported() {
     let folder = Folder::new();
     for (policy, ca, is_asked, is_required) in [
         ("NoClientCert", "", false, false),
@@ -153,9 +153,9 @@ fn the_five_policies_for_clients_are_known() {
 }
 
 impl Folder {
-    fn ca(&self) -> (Vec<CertificateDer<'static>>, super::pem::Place) {
+    fn ca(&self) -> (Vec<CertificateDer<'static>>, super::pem::PemOrigin) {
         use rustls::pki_types::pem::PemObject as _;
-        let place = super::pem::Place::new("client_ca_file");
+        let place = super::pem::PemOrigin::new("client_ca_file");
         (vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()], place)
     }
 }
@@ -166,7 +166,7 @@ fn a_policy_for_clients_that_cannot_work_is_refused() {
     for (lines, expected) in [
         (
             "client_auth_type: x",
-            "web.yml:4: client_auth_type: \"x\" is none; use NoClientCert, RequestClientCert",
+            "web.yml:4: client_auth_type: \"x\" is not a policy; use NoClientCert, RequestClientCert",
         ),
         ("client_auth_type: RequireAndVerifyClientCert", "web.yml: client_auth_type needs client_ca_file"),
         ("client_auth_type: VerifyClientCertIfGiven", "web.yml: client_auth_type needs client_ca_file"),
@@ -177,7 +177,7 @@ fn a_policy_for_clients_that_cannot_work_is_refused() {
         ("client_allowed_sans: [a]", "web.yml:4: client_allowed_sans has no effect without client_auth_type"),
         (
             "client_auth_type: RequireAndVerifyClientCert\nclient_ca_file: empty",
-            "web.yml:5: client_ca_file empty: it holds no certificate",
+            "web.yml:5: client_ca_file empty: it contains no certificate",
         ),
     ] {
         let error = folder.tls(lines).expect_err(lines);
@@ -186,7 +186,7 @@ fn a_policy_for_clients_that_cannot_work_is_refused() {
 }
 
 #[test]
-fn names_of_a_certificate_are_those_that_go_compares() {
+fn names_of_a_certificate_are_the_same_as_in_go() {
     let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
     params.subject_alt_names.extend([
         SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -203,7 +203,7 @@ fn names_of_a_certificate_are_those_that_go_compares() {
 }
 
 #[test]
-fn versions_suites_and_curves_have_gos_names() {
+fn versions_suites_and_curves_have_the_same_names_as_in_go() {
     let folder = Folder::new();
     let config = folder
         .tls(
@@ -242,7 +242,10 @@ fn settings_without_support_in_rustls_are_refused_with_an_alternative() {
             "max_version: TLS11",
             "web.yml:4: max_version: rustls has no TLS11, which is not safe; use TLS12 or TLS13",
         ),
-        ("min_version: TLS111", "web.yml:4: min_version: \"TLS111\" is no TLS version; use TLS12 or TLS13"),
+        (
+            "min_version: TLS111",
+            "web.yml:4: min_version: \"TLS111\" is not a TLS version; use TLS12 or TLS13",
+        ),
         ("min_version: TLS13\nmax_version: TLS12", "web.yml:4: min_version is above max_version"),
         (
             "cipher_suites:\n- TLS_AES_128_GCM_SHA256\n- TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
@@ -254,7 +257,7 @@ fn settings_without_support_in_rustls_are_refused_with_an_alternative() {
         ),
         (
             "max_version: TLS12\ncipher_suites: [TLS_AES_128_GCM_SHA256]",
-            "web.yml: cipher_suites has none for the TLS versions between min_version and max_version",
+            "web.yml: cipher_suites has no suite for the TLS versions between min_version and max_version",
         ),
     ] {
         let error = folder.tls(lines).expect_err(lines);
@@ -307,7 +310,7 @@ fn only_the_toolkits_headers_can_be_set() {
 }
 
 #[test]
-fn a_password_that_is_no_bcrypt_hash_is_refused_without_being_shown() {
+fn a_password_that_is_not_a_bcrypt_hash_is_refused_without_showing_it() {
     let folder = Folder::new();
     let users = folder
         .read(&format!("basic_auth_users:\n  alice: {HASH}\n  '7': \"{HASH}\"\n"))
@@ -321,7 +324,7 @@ fn a_password_that_is_no_bcrypt_hash_is_refused_without_being_shown() {
     bcrypt::verify("x", decoy).expect("the decoy is a hash");
     let error = folder.error("basic_auth_users:\n  john: secret\n");
     assert!(
-        error.starts_with("web.yml:2: the password of \"john\" is no bcrypt hash; make one with"),
+        error.starts_with("web.yml:2: the password of \"john\" is not a bcrypt hash; make one with"),
         "{error}"
     );
     assert!(!error.contains("secret"), "{error}");
@@ -340,7 +343,7 @@ fn a_rate_limit_has_an_interval_and_a_burst() {
     for (lines, expected) in [
         (
             "interval: soon\n  burst: 1",
-            "web.yml:2: interval \"soon\" is no duration; write 500ms, 1s or 1m30s",
+            "web.yml:2: interval \"soon\" is not a duration; write 500ms, 1s or 1m30s",
         ),
         ("interval: 1s\n  burst: 0", "web.yml:3: burst 0 refuses every request"),
         ("interval: 1s", "web.yml:2: an interval without a burst refuses every request"),

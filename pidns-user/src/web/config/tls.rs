@@ -1,4 +1,4 @@
-//! `tls_server_config`: what rustls needs to know.
+//! `tls_server_config`: makes the configuration of rustls.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,28 +11,28 @@ use rustls::{
 
 use super::{
     client_auth::{ClientAuth, verifier},
-    file::{TlsSection, Value, Wrong},
+    file::{ConfigFault, TlsSection, Value},
     files::Files,
     pem::{certificates, content, private_key, set},
 };
 
-/// None where the section asks for nothing, as in the toolkit.
+/// Returns `None` if the section sets nothing, like the toolkit.
 pub(super) fn server_config(
     section: &TlsSection,
     folder: &Path,
     files: &mut Files,
-) -> Result<Option<ServerConfig>, Wrong> {
+) -> Result<Option<ServerConfig>, ConfigFault> {
     let policy = ClientAuth::of_file(section)?;
     if !is_asked_for(section) {
         return Ok(None);
     }
     let (cert, cert_place) = content("cert", &section.cert, "cert_file", &section.cert_file, folder, files)?
         .ok_or_else(|| {
-            Wrong::file("tls_server_config needs cert_file (or cert): the server's certificate")
+            ConfigFault::file("tls_server_config needs cert_file (or cert): the server's certificate")
         })?;
     let (key, key_place) = content("key", &section.key, "key_file", &section.key_file, folder, files)?
         .ok_or_else(|| {
-            Wrong::file("tls_server_config needs key_file (or key): the key of the certificate")
+            ConfigFault::file("tls_server_config needs key_file (or key): the key of the certificate")
         })?;
     let chain = certificates(&cert).map_err(|error| cert_place.wrong(&error))?;
     let key = private_key(&key).map_err(|error| key_place.wrong(error))?;
@@ -48,7 +48,9 @@ pub(super) fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(section)?)
         .map_err(|_| {
-            Wrong::file("cipher_suites has none for the TLS versions between min_version and max_version")
+            ConfigFault::file(
+                "cipher_suites has no suite for the TLS versions between min_version and max_version",
+            )
         })?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
@@ -60,7 +62,7 @@ pub(super) fn server_config(
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ignore_client_order = section.prefer_server_cipher_suites.unwrap_or(true);
-    // A client that comes back is checked against the configuration of that moment, and 256 sessions less are kept.
+    // Without resumption, a returning client is checked against the current configuration, and no sessions need memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Some(config))
@@ -80,34 +82,34 @@ fn is_asked_for(section: &TlsSection) -> bool {
     .any(|value| set(value).is_some())
 }
 
-fn versions(section: &TlsSection) -> Result<Vec<&'static SupportedProtocolVersion>, Wrong> {
+fn versions(section: &TlsSection) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigFault> {
     const KNOWN: [(&str, &SupportedProtocolVersion); 2] = [("TLS12", &TLS12), ("TLS13", &TLS13)];
     let find = |name, value: &Value, default: usize| {
         let Some(value) = set(value) else { return Ok(default) };
         let text = value.value.as_str();
         let known = KNOWN.iter().position(|(known, _)| *known == text);
         known.ok_or_else(|| match text {
-            "TLS10" | "TLS11" => Wrong::at(
+            "TLS10" | "TLS11" => ConfigFault::at(
                 value,
                 format!("{name}: rustls has no {text}, which is not safe; use TLS12 or TLS13"),
             ),
-            _ => Wrong::at(value, format!("{name}: {text:?} is no TLS version; use TLS12 or TLS13")),
+            _ => ConfigFault::at(value, format!("{name}: {text:?} is not a TLS version; use TLS12 or TLS13")),
         })
     };
     let min = find("min_version", &section.min_version, 0)?;
     let max = find("max_version", &section.max_version, 1)?;
     match &section.min_version {
-        Some(value) if min > max => Err(Wrong::at(value, "min_version is above max_version")),
+        Some(value) if min > max => Err(ConfigFault::at(value, "min_version is above max_version")),
         _ => Ok(KNOWN[min..=max].iter().map(|(_, version)| *version).collect()),
     }
 }
 
-/// The cryptography of ring with the cipher suites and curves that are asked for, by Go's names.
-fn provider(section: &TlsSection) -> Result<CryptoProvider, Wrong> {
+/// ring's cryptography with the requested cipher suites and curves, by Go's names.
+fn provider(section: &TlsSection) -> Result<CryptoProvider, ConfigFault> {
     let mut provider = ring::default_provider();
     if let Some(wanted) = section.cipher_suites.as_ref().filter(|wanted| !wanted.is_empty()) {
         let known = |suite: &SupportedCipherSuite| go_name(suite);
-        // As in Go, the list is about TLS 1.2; the suites of TLS 1.3 are always there.
+        // As in Go, the list only applies to TLS 1.2. The suites of TLS 1.3 are always enabled.
         let (mut suites, old): (Vec<_>, Vec<_>) =
             provider.cipher_suites.iter().partition(|suite| matches!(suite, SupportedCipherSuite::Tls13(_)));
         for name in wanted {
@@ -118,7 +120,7 @@ fn provider(section: &TlsSection) -> Result<CryptoProvider, Wrong> {
                 let names: Vec<_> = old.iter().map(known).collect();
                 let message =
                     format!("cipher_suites: rustls has no {:?}; it has {}", name.value, names.join(", "));
-                return Err(Wrong::at(name, message));
+                return Err(ConfigFault::at(name, message));
             };
             suites.push(*suite);
         }
@@ -137,7 +139,7 @@ fn provider(section: &TlsSection) -> Result<CryptoProvider, Wrong> {
                     "curve_preferences: rustls has no {:?}; use X25519, CurveP256 or CurveP384",
                     name.value
                 );
-                return Err(Wrong::at(name, message));
+                return Err(ConfigFault::at(name, message));
             };
             provider.kx_groups.push(*group);
         }
@@ -145,7 +147,7 @@ fn provider(section: &TlsSection) -> Result<CryptoProvider, Wrong> {
     Ok(provider)
 }
 
-/// rustls calls those of TLS 1.3 `TLS13_…`, Go `TLS_…`.
+/// rustls names suites of TLS 1.3 `TLS13_…`, Go names them `TLS_…`.
 fn go_name(suite: &SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
 }

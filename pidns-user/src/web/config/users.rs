@@ -10,17 +10,17 @@ use std::{
 use bcrypt::HashParts;
 use serde_saphyr::Spanned;
 
-use super::file::Wrong;
+use super::file::ConfigFault;
 
-/// One comparison at cost 15 takes about two seconds of CPU time; each step doubles that.
+/// Highest accepted cost. A comparison with it takes about two seconds of CPU time; each step doubles that.
 const HIGHEST_COST: u32 = 15;
 
 /// The users and the hashes of their passwords.
 pub(in crate::web) struct Users {
     hashes: BTreeMap<String, String>,
-    /// For names that are unknown: a comparison with it takes as long as with a real one.
+    /// Hash for unknown names: a comparison with it takes as long as with a real one.
     decoy: String,
-    /// Of each user, the tag of the password that was right.
+    /// Tag of the correct password, by user.
     proven: Mutex<BTreeMap<String, Tag>>,
 }
 
@@ -28,14 +28,14 @@ pub(in crate::web) struct Users {
 pub(in crate::web) type Tag = [u8; 32];
 
 impl Users {
-    pub(super) fn of_file(users: BTreeMap<String, Spanned<String>>) -> Result<Option<Self>, Wrong> {
+    pub(super) fn of_file(users: BTreeMap<String, Spanned<String>>) -> Result<Option<Self>, ConfigFault> {
         let mut cost = 0;
         for (user, hash) in &users {
             let Ok(parts) = HashParts::from_str(&hash.value) else {
                 let message = format!(
-                    "the password of {user:?} is no bcrypt hash; make one with `htpasswd -nBC 10 \"\" | tr -d ':\\n'`"
+                    "the password of {user:?} is not a bcrypt hash; make one with `htpasswd -nBC 10 \"\" | tr -d ':\\n'`"
                 );
-                return Err(Wrong::at(hash, message));
+                return Err(ConfigFault::at(hash, message));
             };
             if !(4..=HIGHEST_COST).contains(&parts.get_cost()) {
                 let message = format!(
@@ -43,28 +43,28 @@ impl Users {
                      of a comparison",
                     parts.get_cost()
                 );
-                return Err(Wrong::at(hash, message));
+                return Err(ConfigFault::at(hash, message));
             }
             cost = cost.max(parts.get_cost());
         }
         let hashes: BTreeMap<_, _> = users.into_iter().map(|(user, hash)| (user, hash.value)).collect();
-        // Some salt and hash: no password has to match it, as the user is refused either way.
+        // Any salt and hash will do: the user is refused even if the password matches.
         let decoy = format!("$2y${cost:02}$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi");
         Ok((!hashes.is_empty()).then(|| Self { hashes, decoy, proven: Mutex::default() }))
     }
 
-    /// The hash to compare the password with, and whether there is such a user.
+    /// The hash to compare the password with, and whether this user exists.
     pub(in crate::web) fn hash(&self, user: &str) -> (&str, bool) {
         self.hashes.get(user).map_or((&self.decoy, false), |hash| (hash, true))
     }
 
-    /// Whether the user's password with this tag was right before.
-    pub(in crate::web) fn is_proven(&self, user: &str, tag: &Tag) -> bool {
+    /// Whether a password with this tag was correct for this user before.
+    pub(in crate::web) fn was_correct(&self, user: &str, tag: &Tag) -> bool {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(user) == Some(tag)
     }
 
-    /// Remembers it. Only known users come here, so there are at most as many as in the file.
-    pub(in crate::web) fn prove(&self, user: &str, tag: Tag) {
+    /// Remembers the tag. Only known users get here, so there are at most as many as in the file.
+    pub(in crate::web) fn remember_correct(&self, user: &str, tag: Tag) {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned(), tag);
     }
 }

@@ -1,4 +1,4 @@
-//! Forks that choose PIDs which others have, or which may not be chosen.
+//! Forks that choose PIDs with set_tid: the PIDs are taken, or the process has no capability to choose them.
 
 use std::ffi::c_int;
 use std::sync::{Arc, Barrier, mpsc};
@@ -11,7 +11,7 @@ use crate::sys::{self, Birth, Gate, Pid};
 pub(super) const SITUATIONS: &[Situation] =
     &[("taken-pids", |_| taken_pids()), ("choose-unprivileged", |_| choose_unprivileged())];
 
-/// Asks for these PIDs, of which the kernel must refuse one.
+/// Asks clone3 for these PIDs. The kernel must refuse one of them.
 fn ask(fact: &str, who: &Who, flags: c_int, set_tid: &[Pid]) {
     let birth = Birth { flags, set_tid: set_tid.to_vec() };
     report_refusal(&format!("{fact} refused"), "clone3", who, &sys::clone3(&birth, || 0).map(sys::wait));
@@ -45,9 +45,9 @@ fn taken_pids() -> c_int {
             0
         });
         let zombie = zombie.expect("PID 70 is free");
-        sys::wait_without_reaping(zombie).expect("a child can be waited for");
+        sys::wait_without_reaping(zombie).expect("wait for the zombie");
         ask("zombie", &who, 0, &[70]);
-        sys::wait(zombie).expect("a child can be waited for");
+        sys::wait(zombie).expect("reap the zombie");
         ask("no number", &who, 0, &[-1]);
         ask("too many", &who, 0, &[43, 44, 45]);
         ask("creation", &who, sys::NEWPID, &[1, 40]);
@@ -58,8 +58,8 @@ fn taken_pids() -> c_int {
     0
 }
 
-/// A process with this PID leads something, by `lead`, which its child is in, too; it ends, and is reaped. The child, which reports who it
-/// is, lives on until its namespace ends.
+/// A process with this PID becomes the leader of a group or session (by `lead`), and its child is in it too. The leader
+/// ends and is reaped. The child reports itself and lives until its namespace ends.
 fn outlived_by_a_member(fact: &str, pid: Pid, lead: impl Fn(), leave: impl Fn()) {
     let leader = sys::clone3(&Birth { flags: 0, set_tid: vec![pid] }, || {
         lead();
@@ -74,17 +74,17 @@ fn outlived_by_a_member(fact: &str, pid: Pid, lead: impl Fn(), leave: impl Fn())
         0
     });
     let leader = leader.expect("this PID is free");
-    assert!(sys::wait(leader).expect("a child can be waited for").success(), "it has led a {fact}");
+    assert!(sys::wait(leader).expect("wait for the leader").success(), "the leader of the {fact} failed");
 }
 
-/// The last thing to be done: a process with two threads forks no more.
+/// Must come last, because a process with two threads may not fork.
 fn ask_for_own_thread(who: &Who) {
     let barrier = Arc::new(Barrier::new(2));
     let (sender, tid) = mpsc::channel();
     let thread = thread::spawn({
         let barrier = Arc::clone(&barrier);
         move || {
-            sender.send(sys::gettid()).expect("the first thread waits for it");
+            sender.send(sys::gettid()).expect("send the TID");
             barrier.wait();
         }
     });
@@ -92,14 +92,14 @@ fn ask_for_own_thread(who: &Who) {
     report("tid", tid);
     ask("thread", who, 0, &[tid]);
     barrier.wait();
-    thread.join().expect("a thread ends well");
+    thread.join().expect("the thread does not panic");
 }
 
-/// A process without a capability chooses a PID.
+/// A process without the capability chooses a PID.
 fn choose_unprivileged() -> c_int {
     let home = Child::init("init", || {
         let asker = fork(|| {
-            sys::become_uid(54321).expect("root can become another user");
+            sys::become_uid(54321).expect("become another user");
             report_refusal(
                 "refused",
                 "clone3",
@@ -108,7 +108,7 @@ fn choose_unprivileged() -> c_int {
             );
             0
         });
-        assert!(sys::wait(asker).expect("a child can be waited for").success(), "it reported what it got");
+        assert!(sys::wait(asker).expect("wait for the asker").success(), "the asker failed");
     });
     home.dismiss();
     0

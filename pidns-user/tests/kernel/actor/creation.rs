@@ -1,4 +1,4 @@
-//! Namespaces that come to exist, and those that may not.
+//! Successful and refused creations of namespaces.
 
 use std::ffi::c_int;
 use std::fs;
@@ -26,14 +26,14 @@ pub(super) const SITUATIONS: &[Situation] = &[
 fn clone() -> c_int {
     report("creator", Who::myself());
     let (window, init) = Window::around(|| Child::clone(sys::NEWPID, live_as_init));
-    meet_init(window, init.expect("root can make a PID namespace"))
+    meet_init(window, init.expect("create a PID namespace"))
 }
 
 fn clone3() -> c_int {
     report("creator", Who::myself());
     let birth = Birth { flags: sys::NEWPID, ..Birth::default() };
     let (window, init) = Window::around(|| Child::clone3(&birth, live_as_init));
-    meet_init(window, init.expect("root can make a PID namespace"))
+    meet_init(window, init.expect("create a PID namespace"))
 }
 
 fn live_as_init(side: &super::Side<'_>) -> c_int {
@@ -43,7 +43,7 @@ fn live_as_init(side: &super::Side<'_>) -> c_int {
     0
 }
 
-/// What the creator knows of a namespace: when it made it and what nsfs has about it.
+/// Reports what the creator knows about a namespace: the time of its creation, and nsfs's data.
 fn meet_init(window: Window, init: Child) -> c_int {
     init.await_ready();
     report("window", window);
@@ -52,21 +52,21 @@ fn meet_init(window: Window, init: Child) -> c_int {
     0
 }
 
-/// A number that no process of this machine has, far from the ones given next.
+/// A PID that no process of this machine has, far from the next ones.
 pub(super) fn free_pid(not: Pid) -> Pid {
     let highest: Pid = fs::read_to_string("/proc/sys/kernel/pid_max")
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .expect("pid_max is a number");
+        .expect("read pid_max");
     let newest = sys::getpid();
     let taken = |pid: Pid| fs::exists(format!("/proc/{pid}")).unwrap_or(true);
     (300..highest)
         .rev()
         .find(|&pid| pid != not && (pid - newest).abs() > 1000 && !taken(pid))
-        .expect("a free PID")
+        .expect("find a free PID")
 }
 
-/// An init and its child with PIDs that we choose at both levels, as a container restore does it.
+/// Makes an init and its child with chosen PIDs at both levels, as a container restore does.
 fn restore() -> c_int {
     report("creator", Who::myself());
     let (init_pid, child_pid) = {
@@ -81,7 +81,7 @@ fn restore() -> c_int {
             report("child", Who::myself());
             0
         });
-        let status = sys::wait(child.expect("the chosen PIDs are free")).expect("a child can be waited for");
+        let status = sys::wait(child.expect("the chosen PIDs are free")).expect("wait for the child");
         assert!(status.success(), "the restored child ended with {status}");
         fork_and_wait(|| {
             report("newcomer", Who::myself());
@@ -90,45 +90,46 @@ fn restore() -> c_int {
         0
     });
     let init = init.expect("the chosen PIDs are free");
-    assert_eq!(init.pid, init_pid, "clone3 took the PID it was given");
+    assert_eq!(init.pid, init_pid, "clone3 must use the chosen PID");
     report("chosen", [init_pid, child_pid]);
-    assert!(init.reap().success(), "the restored init ended well");
+    assert!(init.reap().success(), "the restored init failed");
     0
 }
 
 fn unshare_then_fork() -> c_int {
     report("creator", Who::myself());
     let (window, result) = Window::around(|| sys::unshare(sys::NEWPID));
-    result.expect("root can unshare its PID namespace");
+    result.expect("unshare the PID namespace");
     let (forked, init) = Window::around(|| Child::fork(live_as_init));
     report("forked", forked);
-    meet_init(window, init.expect("the first fork after an unshare works"))
+    meet_init(window, init.expect("fork after the unshare"))
 }
 
 fn unshare_only() -> c_int {
     report("creator", Who::myself());
     let (window, result) = Window::around(|| sys::unshare(sys::NEWPID));
-    result.expect("root can unshare its PID namespace");
+    result.expect("unshare the PID namespace");
     report("window", window);
     0
 }
 
-/// Inits within inits, `left` of them; the innermost runs `leaf`.
+/// Nests `left` inits in each other. The innermost runs `leaf`.
 pub(super) fn descend(left: u32, leaf: &dyn Fn()) -> c_int {
     if left == 0 {
         leaf();
         return 0;
     }
     let inner = sys::clone(sys::NEWPID, || {
-        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+        sys::die_with_parent().expect("set the parent death signal");
         report("level", Who::myself());
         descend(left - 1, leaf)
     });
-    let status = sys::wait(inner.expect("a namespace at this depth")).expect("a child can be waited for");
-    status.code().expect("an inner namespace ends by itself")
+    let status =
+        sys::wait(inner.expect("create a namespace at this depth")).expect("wait for the inner init");
+    status.code().expect("the inner init exits by itself")
 }
 
-/// Three levels; they stay until the test has checked them.
+/// Makes three nested namespaces, which stay until the test has checked them.
 fn nested() -> c_int {
     report("creator", Who::myself());
     descend(3, &|| {
@@ -137,56 +138,57 @@ fn nested() -> c_int {
     })
 }
 
-/// 32 levels are allowed; at the last one each way to make one more is refused.
+/// 32 levels are allowed. At the last one, each way to make another namespace is refused.
 fn too_deep() -> c_int {
     descend(32, &|| try_to_make_namespaces(&Who::myself()))
 }
 
-/// A user namespace of our own allows no PID namespace; the limit of the machine is not touched.
+/// A separate user namespace allows no PID namespace. The limit of the machine does not change.
 fn too_many() -> c_int {
     let limit = "/proc/sys/user/max_pid_namespaces";
-    let before = fs::read_to_string(limit).expect("the limit can be read");
+    let before = fs::read_to_string(limit).expect("read the limit");
     fork_and_wait(|| {
-        // Before it: inside, its uid would be shown as the overflow uid.
+        // Before the unshare, because afterwards the uid would be the overflow uid.
         let who = Who::myself();
-        let outside = inode("/proc/self/ns/user").expect("a user namespace");
-        sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
-        let inside = inode("/proc/self/ns/user").expect("a user namespace");
+        let outside = inode("/proc/self/ns/user").expect("read the user namespace");
+        sys::unshare(libc::CLONE_NEWUSER).expect("create a user namespace");
+        let inside = inode("/proc/self/ns/user").expect("read the user namespace");
         assert_ne!(outside, inside, "the limit that is set must not be the machine's");
-        fs::write(limit, "0").expect("the owner of a user namespace can set its limit");
+        fs::write(limit, "0").expect("set the limit");
         try_to_make_namespaces(&who);
         0
     });
-    let after = fs::read_to_string(limit).expect("the limit can be read");
-    assert_eq!(before, after, "the limit of the machine was left alone");
+    let after = fs::read_to_string(limit).expect("read the limit");
+    assert_eq!(before, after, "the limit of the machine must not change");
     0
 }
 
-/// A user namespace that may have one PID namespace has it; then more are asked for there, and in a user namespace within, and then
-/// with a user namespace of their own, of which it may have none.
+/// A user namespace allows one PID namespace, and one exists. Then children try to create a PID namespace: in this user
+/// namespace, in a nested user namespace and, when no more user namespaces are allowed, together with a new user
+/// namespace.
 fn counted_out() -> c_int {
     let set = |limit: &str, most: &str| {
-        fs::write(format!("/proc/sys/user/{limit}"), most).expect("the owner can set its limit");
+        fs::write(format!("/proc/sys/user/{limit}"), most).expect("set the limit");
     };
     let try_in_child = |fact: &str, enter: c_int, flags: c_int| {
         fork_and_wait(|| {
             let who = Who::myself();
             if enter != 0 {
-                sys::unshare(enter).expect("another user namespace is allowed");
+                sys::unshare(enter).expect("create another user namespace");
             }
             report_refusal(fact, "unshare", &who, &sys::unshare(flags));
             0
         });
     };
     fork_and_wait(|| {
-        sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
-        report("user namespace", inode("/proc/self/ns/user").expect("a user namespace"));
-        // Who makes one within must have a number in this one.
+        sys::unshare(libc::CLONE_NEWUSER).expect("create a user namespace");
+        report("user namespace", inode("/proc/self/ns/user").expect("read the user namespace"));
+        // The creator of a nested user namespace must have a mapped id in this one.
         for (file, text) in [("uid_map", "0 0 1"), ("setgroups", "deny"), ("gid_map", "0 0 1")] {
-            fs::write(format!("/proc/self/{file}"), text).expect("its owner can map itself");
+            fs::write(format!("/proc/self/{file}"), text).expect("map the ids");
         }
         set("max_pid_namespaces", "1");
-        let first = Child::clone(sys::NEWPID, live_as_init).expect("one is allowed");
+        let first = Child::clone(sys::NEWPID, live_as_init).expect("create the one allowed namespace");
         first.await_ready();
         try_in_child("own", 0, sys::NEWPID);
         try_in_child("outer", libc::CLONE_NEWUSER, sys::NEWPID);
@@ -198,13 +200,13 @@ fn counted_out() -> c_int {
     0
 }
 
-/// A PID namespace would be allowed, the network namespace that is asked for with it is not.
+/// A PID namespace would be allowed, but the network namespace in the same call is not.
 fn one_too_many_of_another_type() -> c_int {
     fork_and_wait(|| {
-        // Before it: inside, its uid would be shown as the overflow uid.
+        // Before the unshare, because afterwards the uid would be the overflow uid.
         let who = Who::myself();
-        sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
-        fs::write("/proc/sys/user/max_net_namespaces", "0").expect("the owner can set its limit");
+        sys::unshare(libc::CLONE_NEWUSER).expect("create a user namespace");
+        fs::write("/proc/sys/user/max_net_namespaces", "0").expect("set the limit");
         report_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID | libc::CLONE_NEWNET));
         0
     });
@@ -213,7 +215,7 @@ fn one_too_many_of_another_type() -> c_int {
 
 fn unshare_twice() -> c_int {
     fork_and_wait(|| {
-        sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
+        sys::unshare(sys::NEWPID).expect("unshare the PID namespace");
         try_to_make_namespaces(&Who::myself());
         0
     });
@@ -222,14 +224,14 @@ fn unshare_twice() -> c_int {
 
 fn unprivileged() -> c_int {
     fork_and_wait(|| {
-        sys::become_uid(65534).expect("root can become nobody");
+        sys::become_uid(65534).expect("become nobody");
         try_to_make_namespaces(&Who::myself());
         0
     });
     0
 }
 
-/// The namespace is made and freed again at once, because its first process may only be 1.
+/// The namespace is created and freed at once, because its first process must have PID 1.
 fn bad_set_tid() -> c_int {
     let who = Who::myself();
     let birth = Birth { flags: sys::NEWPID, set_tid: vec![5] };

@@ -1,4 +1,4 @@
-//! Situations that stand still, for snapshots: each waits to be let go.
+//! Situations for snapshots. Each waits for "go".
 
 use std::ffi::c_int;
 use std::fs::{self, File};
@@ -25,32 +25,32 @@ pub(super) fn stand_still() -> c_int {
 }
 
 fn report_namespace(path: &str) {
-    report("ns", inode(path).expect("its namespace can be read"));
+    report("ns", inode(path).expect("read the namespace"));
 }
 
 fn still_nested() -> c_int {
     let outer = Child::init("outer", || {
-        // Not dropped: it is to stay until the outer init dies.
+        // Do not drop it, because it must stay until the outer init dies.
         std::mem::forget(Child::init("inner", || {}));
     });
     let code = stand_still();
-    sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
-    sys::wait(outer.pid).expect("a child can be waited for");
+    sys::kill(outer.pid, libc::SIGKILL).expect("kill the init");
+    sys::wait(outer.pid).expect("wait for the init");
     code
 }
 
 fn still_joined() -> c_int {
     let home = Child::init("init", || {});
     report("joiner", Who::myself());
-    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("a namespace file can be opened");
-    sys::setns(std::os::fd::AsFd::as_fd(&file), sys::NEWPID).expect("this namespace may be joined");
+    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("open the namespace file");
+    sys::setns(std::os::fd::AsFd::as_fd(&file), sys::NEWPID).expect("join the namespace");
     let child = Child::fork(|side| {
         report("child", Who::myself());
         side.ready();
         side.wait();
         0
     });
-    let child = child.expect("a fork works");
+    let child = child.expect("fork");
     child.await_ready();
     let code = stand_still();
     child.dismiss();
@@ -63,10 +63,10 @@ fn still_thread() -> c_int {
     let home = Child::init("init", || {
         let (report_tid, hear_tid) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            report_tid.send(sys::gettid()).expect("the first thread listens");
+            report_tid.send(sys::gettid()).expect("send the TID");
             sys::pause_forever()
         });
-        report("thread", hear_tid.recv().expect("the thread reports its number"));
+        report("thread", hear_tid.recv().expect("receive the TID"));
     });
     let code = stand_still();
     home.dismiss();
@@ -77,10 +77,10 @@ fn still_thread() -> c_int {
 fn still_zombie() -> c_int {
     let home = Child::init("init", || {
         let zombie = fork(|| {
-            sys::set_name(b"\xff) Z 1 (\n").expect("a name");
+            sys::set_name(b"\xff) Z 1 (\n").expect("set the name");
             0
         });
-        sys::wait_without_reaping(zombie).expect("a child can be waited for");
+        sys::wait_without_reaping(zombie).expect("wait for the zombie");
         report("zombie", zombie);
     });
     let code = stand_still();
@@ -92,40 +92,40 @@ fn still_held_by_a_file() -> c_int {
     let home = Child::init("init", || {});
     let path = format!("/proc/{}/ns/pid", home.pid);
     report_namespace(&path);
-    let _file = File::open(path).expect("a namespace file can be opened");
+    let _file = File::open(path).expect("open the namespace file");
     home.dismiss();
     stand_still()
 }
 
-/// In a mount namespace of this process's own, so that nothing of it is left on the machine.
+/// Uses a separate mount namespace, so that no mount is left on the machine.
 fn still_held_by_a_mount() -> c_int {
-    sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
-    sys::mount_privately().expect("its mounts can be its own");
+    sys::unshare(libc::CLONE_NEWNS).expect("unshare the mount namespace");
+    sys::mount_privately().expect("make the mounts private");
     let place = std::env::temp_dir().join(format!("pidns trace test {}", sys::getpid()));
-    File::create(&place).expect("a temporary file");
+    File::create(&place).expect("create the file");
     let home = Child::init("init", || {});
     let path = format!("/proc/{}/ns/pid", home.pid);
     report_namespace(&path);
-    sys::bind_mount(&path, &place).expect("a namespace file can be bound");
+    sys::bind_mount(&path, &place).expect("mount the namespace file");
     report("place", place.display().to_string());
     home.dismiss();
     let code = stand_still();
-    sys::unmount(&place).expect("what was mounted can be unmounted");
-    fs::remove_file(&place).expect("a temporary file");
+    sys::unmount(&place).expect("unmount the namespace file");
+    fs::remove_file(&place).expect("remove the file");
     code
 }
 
 fn still_held_by_unshare() -> c_int {
-    sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
+    sys::unshare(sys::NEWPID).expect("unshare the PID namespace");
     fork_and_wait(|| 0);
     report_namespace("/proc/self/ns/pid_for_children");
     stand_still()
 }
 
-/// An init in a cgroup, with this many members beside it.
+/// An init and this many members in a cgroup.
 fn still_crowded(cgroup: &str, members: usize) -> c_int {
     let home = Child::init("init", || {
-        fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+        fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("move this process");
         sleeping_members(members);
     });
     let code = stand_still();

@@ -1,18 +1,20 @@
-//! A file system whose server does not answer any more, with a proc and a namespace mounted in it.
+//! A file system whose server stops answering, with a proc and a namespace mounted in it.
 
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 
-use super::ties::own_place;
+use tempfile::TempDir;
+
+use super::relations::own_place;
 use super::{Child, Situation, fork, report, wait_for_go};
-use crate::sys::{self, Gate};
+use crate::sys::{self, Gate, Pid};
 
 pub(super) const SITUATIONS: &[Situation] =
     &[("still-behind-a-hanging-server", |_| behind_a_hanging_server())];
 
-/// Requests of include/uapi/linux/fuse.h, `enum fuse_opcode`.
+/// Request codes from include/uapi/linux/fuse.h, `enum fuse_opcode`.
 mod op {
     pub(super) const LOOKUP: u32 = 1;
     pub(super) const FORGET: u32 = 2;
@@ -21,11 +23,11 @@ mod op {
     pub(super) const BATCH_FORGET: u32 = 42;
 }
 
-// 1 is the root.
+// Node 1 is the root.
 const FOLDER: u64 = 2;
 const FILE: u64 = 3;
 
-/// `struct fuse_attr`: of a folder, or an empty file.
+/// `struct fuse_attr` of a directory or an empty file.
 fn attributes(node: u64) -> Vec<u8> {
     let mode: u32 = if node == FILE { 0o100_644 } else { 0o40_755 };
     let mut bytes = node.to_ne_bytes().to_vec();
@@ -36,7 +38,7 @@ fn attributes(node: u64) -> Vec<u8> {
     bytes
 }
 
-/// What answers a request: nothing, an errno, or bytes. Its answers may not be cached.
+/// The answer to a request: none, an errno, or bytes. The kernel may not cache it.
 fn answer(operation: u32, node: u64, body: &[u8]) -> Option<Result<Vec<u8>, i32>> {
     Some(match operation {
         op::FORGET | op::BATCH_FORGET => return None,
@@ -65,9 +67,9 @@ fn entry(node: u64) -> Vec<u8> {
     bytes
 }
 
-/// Answers until `silence` is open, and then takes requests and does not answer. Opens `taken` for each request that it leaves without
-/// the answer that its process waits for.
-pub(super) fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
+/// Answers requests until `silence` is open. After that it reads requests without answering, and opens `taken` for
+/// each request whose process waits for the answer.
+fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
     let mut request = vec![0; (1 << 17) + 4096];
     loop {
         let Ok(length) = device.read(&mut request) else { return 0 };
@@ -87,34 +89,55 @@ pub(super) fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
         reply.extend(error.to_ne_bytes());
         reply.extend(unique.to_ne_bytes());
         reply.extend(bytes);
-        // A request whose process was killed meanwhile is never answered.
+        // If the process of the request was killed meanwhile, the write fails.
         let _ = device.write(&reply);
     }
 }
 
-/// In a mount namespace of its own: a proc that shows one namespace, and the file of another one, which has no process.
+/// A FUSE file system whose server stops answering.
+pub(super) struct HangingServer {
+    /// Where it is mounted.
+    pub(super) place: TempDir,
+    /// From its opening on, the server does not answer.
+    pub(super) silence: Gate,
+    /// The server opens it when it has taken a request that it does not answer.
+    pub(super) taken: Gate,
+    /// The server.
+    pub(super) pid: Pid,
+}
+
+impl HangingServer {
+    /// Mounts it in a separate mount namespace. At first the server answers.
+    pub(super) fn start() -> Self {
+        let place = own_place();
+        let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("open /dev/fuse");
+        sys::mount_fuse(place.path(), device.as_fd()).expect("mount FUSE");
+        let (silence, taken) = (Gate::new(), Gate::new());
+        let pid = fork(|| {
+            sys::die_with_parent().expect("set the parent death signal");
+            serve(device.try_clone().expect("duplicate the descriptor"), &silence, &taken)
+        });
+        // Our copy of the device is closed here: the file system must end with its server, so that no process waits for
+        // it any more.
+        Self { place, silence, taken, pid }
+    }
+}
+
+/// Mounts in a separate mount namespace: a proc that shows one namespace, and the file of another namespace, which
+/// has no process.
 fn behind_a_hanging_server() -> c_int {
-    let place = own_place();
-    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("FUSE is there");
-    sys::mount_fuse(place.path(), device.as_fd()).expect("root can mount FUSE");
-    let (silence, taken) = (Gate::new(), Gate::new());
-    let server = fork(|| {
-        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-        serve(device.try_clone().expect("a descriptor is left"), &silence, &taken)
-    });
-    // With the server's end the file system's comes, and no process waits for it any more.
-    drop(device);
+    let HangingServer { place, silence, pid, .. } = HangingServer::start();
     let (folder, file) = (place.path().join("folder"), place.path().join("file"));
-    let shown = Child::init("shown", || sys::mount_proc(&folder, "").expect("root can mount proc"));
+    let shown = Child::init("shown", || sys::mount_proc(&folder, "").expect("mount proc"));
     let bound = Child::init("bound", || {
-        sys::bind_mount("/proc/self/ns/pid", &file).expect("a namespace can be mounted");
+        sys::bind_mount("/proc/self/ns/pid", &file).expect("mount the namespace file");
     });
     bound.dismiss();
     silence.open();
     report("ready", true);
     wait_for_go();
     shown.dismiss();
-    sys::kill(server, libc::SIGKILL).expect("the server is there");
-    sys::wait(server).expect("a child can be waited for");
+    sys::kill(pid, libc::SIGKILL).expect("kill the server");
+    sys::wait(pid).expect("wait for the server");
     0
 }

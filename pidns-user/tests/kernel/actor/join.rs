@@ -1,4 +1,4 @@
-//! Processes whose children will be born elsewhere: setns, allowed and refused.
+//! Processes whose children will be born elsewhere: allowed and refused setns calls.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -11,7 +11,7 @@ use crate::sys::{self, Pid};
 pub(super) const SITUATIONS: &[Situation] = &[
     ("join-by-fd", |_| join(|init| namespace_file(init, "pid").into(), sys::NEWPID)),
     ("join-by-fd-any-type", |_| join(|init| namespace_file(init, "pid").into(), 0)),
-    ("join-by-pidfd", |_| join(|init| sys::pidfd_open(init).expect("a pidfd of the init"), sys::NEWPID)),
+    ("join-by-pidfd", |_| join(|init| sys::pidfd_open(init).expect("open a pidfd of the init"), sys::NEWPID)),
     ("join-one-after-the-other", |_| join_one_after_the_other()),
     ("join-an-ancestor", |_| join_an_ancestor()),
     ("join-a-sibling", |_| join_a_sibling()),
@@ -24,14 +24,14 @@ pub(super) const SITUATIONS: &[Situation] = &[
 ];
 
 fn namespace_file(pid: Pid, kind: &str) -> File {
-    File::open(format!("/proc/{pid}/ns/{kind}")).expect("a namespace file can be opened")
+    File::open(format!("/proc/{pid}/ns/{kind}")).expect("open the namespace file")
 }
 
 fn setns(fd: BorrowedFd<'_>, flags: c_int) {
-    sys::setns(fd, flags).expect("this namespace may be joined");
+    sys::setns(fd, flags).expect("join the namespace");
 }
 
-/// Joins a namespace from outside and forks a child into it.
+/// Joins a namespace from outside, and forks a child into it.
 fn join(open: impl Fn(Pid) -> OwnedFd, flags: c_int) -> c_int {
     let home = Child::init("init", || {});
     let fd = open(home.pid);
@@ -39,9 +39,9 @@ fn join(open: impl Fn(Pid) -> OwnedFd, flags: c_int) -> c_int {
     let (window, ()) = Window::around(|| setns(fd.as_fd(), flags));
     report("window", window);
     assert_eq!(
-        inode("/proc/self/ns/pid_for_children").expect("where children go"),
-        inode(&format!("/proc/{}/ns/pid", home.pid)).expect("where the init is"),
-        "children of the joiner are born in the namespace it joined",
+        inode("/proc/self/ns/pid_for_children").expect("read the namespace for children"),
+        inode(&format!("/proc/{}/ns/pid", home.pid)).expect("read the init's namespace"),
+        "children of the joiner must be born in the joined namespace",
     );
     fork_and_wait(|| {
         report("child", Who::myself());
@@ -51,7 +51,7 @@ fn join(open: impl Fn(Pid) -> OwnedFd, flags: c_int) -> c_int {
     0
 }
 
-/// Into one namespace, into its sibling, and back home: each join comes from where the last one went.
+/// Joins one namespace, then its sibling, then its own again. Each join starts at the target of the previous one.
 fn join_one_after_the_other() -> c_int {
     let (first, second) = (Child::init("first", || {}), Child::init("second", || {}));
     report("joiner", Who::myself());
@@ -68,7 +68,7 @@ fn join_one_after_the_other() -> c_int {
     0
 }
 
-/// Upwards is never allowed: an init keeps a file of its parent namespace and tries.
+/// Ancestors can never be joined: an init keeps a file of its parent namespace and tries.
 fn join_an_ancestor() -> c_int {
     report("target", Who::myself().ns);
     let outside = namespace_file(sys::getpid(), "pid");
@@ -80,7 +80,7 @@ fn join_an_ancestor() -> c_int {
     0
 }
 
-/// Sideways neither.
+/// Siblings cannot be joined either.
 fn join_a_sibling() -> c_int {
     let sibling = Child::init("sibling", || {});
     let file = namespace_file(sibling.pid, "pid");
@@ -95,7 +95,7 @@ fn join_a_sibling() -> c_int {
 
 fn join_a_sibling_by_pidfd() -> c_int {
     let sibling = Child::init("sibling", || {});
-    let pidfd = sys::pidfd_open(sibling.pid).expect("a pidfd of the sibling");
+    let pidfd = sys::pidfd_open(sibling.pid).expect("open a pidfd of the sibling");
     let home = Child::init("init", || {
         let who = Who::myself();
         report_refusal("refused", "setns", &who, &sys::setns(pidfd.as_fd(), sys::NEWPID));
@@ -109,7 +109,7 @@ fn join_unprivileged() -> c_int {
     let home = Child::init("init", || {});
     let file = namespace_file(home.pid, "pid");
     fork_and_wait(|| {
-        sys::become_uid(65534).expect("root can become nobody");
+        sys::become_uid(65534).expect("become nobody");
         let who = Who::myself();
         report_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
         0
@@ -118,21 +118,21 @@ fn join_unprivileged() -> c_int {
     0
 }
 
-/// A user joins a PID namespace that it owns before it joins the user namespace: util-linux has done so.
+/// A user joins a PID namespace that it owns before it joins the user namespace, as util-linux once did.
 fn join_own_unprivileged() -> c_int {
     fork_and_wait(|| {
-        sys::become_uid(65534).expect("root can become nobody");
-        sys::be_dumpable().expect("PR_SET_DUMPABLE is allowed");
+        sys::become_uid(65534).expect("become nobody");
+        sys::be_dumpable().expect("make the process dumpable");
         let life = |side: &super::Side<'_>| {
             report("init pid", sys::getpid());
             side.ready();
             side.wait();
             0
         };
-        let home = Child::clone(sys::NEWPID | libc::CLONE_NEWUSER, life).expect("a user namespace");
+        let home = Child::clone(sys::NEWPID | libc::CLONE_NEWUSER, life).expect("create a user namespace");
         home.await_ready();
         let file = namespace_file(home.pid, "pid");
-        report("own user namespace", inode("/proc/self/ns/user").expect("it can be read"));
+        report("own user namespace", inode("/proc/self/ns/user").expect("read the user namespace"));
         let who = Who::myself();
         report_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
         home.dismiss();
@@ -141,7 +141,7 @@ fn join_own_unprivileged() -> c_int {
     0
 }
 
-/// A process whose children go to a namespace that it has joined cannot create one for them.
+/// A process whose children go to a joined namespace cannot create one for them.
 fn join_and_unshare() -> c_int {
     let home = Child::init("init", || {});
     setns(namespace_file(home.pid, "pid").as_fd(), sys::NEWPID);
@@ -150,7 +150,7 @@ fn join_and_unshare() -> c_int {
     0
 }
 
-/// What setns does beside PID namespaces: two that work, one by type and one by any, and one that is refused.
+/// Other types of namespaces: two successful calls, one with a type and one without, and a refused one.
 fn join_other_types() -> c_int {
     let own = sys::getpid();
     report("joiner", Who::myself());
@@ -162,7 +162,8 @@ fn join_other_types() -> c_int {
     0
 }
 
-/// A PID namespace is asked for, and the file is of another type; or the file is right, and another type is asked for with it.
+/// One call asks for a PID namespace, but the file has another type. In the other, the file is right, but the call
+/// asks for another type.
 fn join_wrong_type() -> c_int {
     let own = sys::getpid();
     let who = Who::myself();
@@ -170,7 +171,7 @@ fn join_wrong_type() -> c_int {
     report_refusal("another file", "setns", &who, &refused);
     let refused = sys::setns(namespace_file(own, "pid").as_fd(), sys::NEWPID | libc::CLONE_NEWNET);
     report_refusal("another type", "setns", &who, &refused);
-    let file = File::open("/proc/self/status").expect("a file that is no namespace's");
+    let file = File::open("/proc/self/status").expect("open a file that is not a namespace file");
     report_refusal("no namespace", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
     0
 }

@@ -1,7 +1,8 @@
-//! The actor: this same program as a process with one thread that makes one situation with real system calls, reports on
-//! stdout what it knows to be true about it, and waits on stdin where the test asks it to.
+//! The actor. It is this program, run as a process with one thread. It creates one situation with real system calls,
+//! reports the true facts on stdout, and waits on stdin when the test requires it.
 //!
-//! `kernel actor NAME [ARGS]` plays one by hand (each line on stdin lets it go on); `kernel actor` lists them.
+//! `kernel actor NAME [ARGS]` runs one situation by hand (each line on stdin lets it continue). `kernel actor` lists
+//! them.
 
 mod chosen;
 mod creation;
@@ -11,13 +12,13 @@ mod holders;
 mod join;
 mod orphans;
 mod processes;
+mod relations;
 mod release;
 mod sandbox;
 mod signals;
 mod states;
 mod storm;
 mod teardown;
-mod ties;
 mod troubles;
 
 use std::ffi::c_int;
@@ -31,10 +32,10 @@ pub(crate) use self::processes::STRANGE_NAME;
 use crate::facts::{Ended, Refused, Who, errno_name};
 use crate::sys::{self, Birth, Gate, Pid, Waiter};
 
-/// A name and what it makes happen.
+/// The name of a situation, and its function.
 type Situation = (&'static str, fn(&[String]) -> c_int);
 
-/// Plays the situation that `args` name and answers with the exit code.
+/// Runs the situation that `args` name. Returns the exit code.
 pub(crate) fn main(args: &[String]) -> c_int {
     let groups = [
         chosen::SITUATIONS,
@@ -51,7 +52,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         states::SITUATIONS,
         storm::SITUATIONS,
         teardown::SITUATIONS,
-        ties::SITUATIONS,
+        relations::SITUATIONS,
         troubles::SITUATIONS,
     ];
     let mut situations = groups.into_iter().flatten();
@@ -59,18 +60,18 @@ pub(crate) fn main(args: &[String]) -> c_int {
         situations.for_each(|(name, _)| println!("{name}"));
         return 0;
     };
-    let (_, play) =
+    let (_, run) =
         situations.find(|(known, _)| known == name).unwrap_or_else(|| panic!("no situation named {name}"));
-    play(args)
+    run(args)
 }
 
-/// Reports one fact: one JSON object on a line of stdout.
+/// Reports one fact: a JSON object on one line of stdout.
 fn report(fact: &str, is: impl Serialize) {
     let line = serde_json::json!({ "fact": fact, "is": is }).to_string() + "\n";
     sys::write_line(io::stdout().as_fd(), &line);
 }
 
-/// Waits until the test asks to go on; without a test there is nothing to go on for.
+/// Waits until the test sends "go". Without a test there is nothing to wait for.
 fn wait_for_go() {
     loop {
         match sys::read_byte(io::stdin().as_fd()) {
@@ -97,7 +98,7 @@ impl Side<'_> {
     }
 }
 
-/// A child that reports when it is ready and waits to be let go.
+/// A child that reports when it is ready, and waits for "go".
 struct Child {
     pid: Pid,
     ready: Waiter,
@@ -105,7 +106,7 @@ struct Child {
 }
 
 impl Child {
-    /// Gives life to a child through `how`; it dies with its parent.
+    /// Makes a child through `how`. It dies with its parent.
     fn spawn(
         how: impl FnOnce(&mut dyn FnMut() -> c_int) -> io::Result<Pid>,
         life: impl FnOnce(&Side<'_>) -> c_int,
@@ -113,8 +114,8 @@ impl Child {
         let (ready, go) = (Gate::new(), Gate::new());
         let mut life = Some(life);
         let pid = how(&mut || {
-            sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-            let life = life.take().expect("one child lives one life");
+            sys::die_with_parent().expect("set the parent death signal");
+            let life = life.take().expect("the child runs once");
             life(&Side { ready: &ready, go: &go })
         })?;
         Ok(Self { pid, ready: ready.into_waiter(), go })
@@ -132,7 +133,8 @@ impl Child {
         Self::spawn(|live| sys::clone3(birth, live), life)
     }
 
-    /// The init of a new namespace: reports itself as `fact`, does `deed`, stays until it is let go and exits with 0.
+    /// The init of a new namespace. It reports itself as `fact`, runs `deed`, waits until it is let go, and exits
+    /// with 0.
     fn init(fact: &str, deed: impl FnOnce()) -> Self {
         let life = |side: &Side<'_>| {
             report(fact, Who::myself());
@@ -141,7 +143,7 @@ impl Child {
             side.wait();
             0
         };
-        let child = Self::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+        let child = Self::clone(sys::NEWPID, life).expect("create a PID namespace");
         child.await_ready();
         child
     }
@@ -155,10 +157,10 @@ impl Child {
     }
 
     fn reap(self) -> ExitStatus {
-        sys::wait(self.pid).expect("a child can be waited for")
+        sys::wait(self.pid).expect("wait for the child")
     }
 
-    /// Lets it go and expects that it ends well.
+    /// Lets the child go. It must exit with 0.
     fn dismiss(self) {
         self.let_go();
         let status = self.reap();
@@ -166,25 +168,25 @@ impl Child {
     }
 }
 
-/// Reaps a child and reports how it ended.
+/// Reaps a child, and reports its end.
 fn report_end(fact: &str, pid: Pid) -> Ended {
-    let ended = Ended::from(sys::wait(pid).expect("a child can be waited for"));
+    let ended = Ended::from(sys::wait(pid).expect("wait for the child"));
     report(fact, &ended);
     ended
 }
 
-/// A child made by a plain fork, which must work.
+/// Makes a child with a plain fork.
 fn fork(life: impl FnOnce() -> c_int) -> Pid {
-    sys::fork(life).expect("a fork works")
+    sys::fork(life).expect("fork")
 }
 
-/// Forks, and expects that the child ends well.
+/// Forks, and waits for the child, which must exit with 0.
 fn fork_and_wait(life: impl FnOnce() -> c_int) {
-    let status = sys::wait(fork(life)).expect("a child can be waited for");
+    let status = sys::wait(fork(life)).expect("wait for the child");
     assert!(status.success(), "a child ended with {status}");
 }
 
-/// Members that sleep for ever, each of which has reported itself by the time this returns.
+/// Starts members that sleep forever. Each of them has reported itself when this returns.
 fn sleeping_members(count: usize) {
     let gate = Gate::new();
     for _ in 0..count {
@@ -197,13 +199,13 @@ fn sleeping_members(count: usize) {
     (0..count).for_each(|_| gate.wait());
 }
 
-/// Reports how the kernel refused `via`; what it should refuse and did not is reported too, as errno "none".
+/// Reports the kernel's refusal of `via`. If the call succeeded, the errno is "none".
 fn report_refusal<T>(fact: &str, via: &str, who: &Who, result: &io::Result<T>) {
     let errno = result.as_ref().err().map_or("none".into(), errno_name);
     report(fact, Refused { via: via.into(), errno, who: who.clone() });
 }
 
-/// Tries each way to make a PID namespace and reports how each was refused.
+/// Tries each way to create a PID namespace, and reports each refusal.
 fn try_to_make_namespaces(who: &Who) {
     let make = Birth { flags: sys::NEWPID, ..Birth::default() };
     report_refusal("refused", "clone", who, &sys::clone(sys::NEWPID, || 0).map(sys::wait));
@@ -211,13 +213,13 @@ fn try_to_make_namespaces(who: &Who) {
     report_refusal("refused", "unshare", who, &sys::unshare(sys::NEWPID));
 }
 
-/// This program, to be run again by an exec.
+/// The path of this program, for an exec.
 fn this_program() -> String {
-    let path = std::env::current_exe().expect("/proc/self/exe can be read");
+    let path = std::env::current_exe().expect("find this program");
     path.into_os_string().into_string().expect("a path in UTF-8")
 }
 
-/// Becomes the actor of another situation.
+/// Replaces this process with the actor of another situation.
 fn become_actor(args: &[&str]) -> ! {
     let error = sys::exec(&this_program(), &[&["actor"], args].concat());
     panic!("exec of this program: {error}")

@@ -1,4 +1,4 @@
-//! Orphans: who takes them depends on where their parent was, and on who has made itself a subreaper.
+//! Orphans. Their new parent depends on where their parent was, and on subreapers.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::sys::{self, Gate};
 pub(super) const SITUATIONS: &[Situation] =
     &[("orphans", |_| orphans(false)), ("orphans-of-a-subreaper", |_| orphans(true))];
 
-/// The gates that the generations of a family stand at.
+/// The gates at which the generations of a family wait.
 struct Gates {
     born: Gate,
     die: Gate,
@@ -21,32 +21,33 @@ struct Gates {
     spoken: Gate,
 }
 
-/// Three families of a parent and a child. Once asked, the parents end, and each child reports its parent then; once asked
-/// again, each child does something that makes an event. `near`: the parent is PID 1's child. `far`: its grandchild; the
-/// one in between is a subreaper, or not. `joined`: the parent has joined from outside, forked by a subreaper.
+/// Makes three families, each with a parent and a child. On the first "go" the parents exit, and each child reports
+/// its new parent. On the second "go", each child causes an event. `near`: the parent is PID 1's child. `far`: the
+/// parent is its grandchild, and the process in between may be a subreaper. `joined`: the parent joined from outside,
+/// and its own parent is a subreaper.
 fn orphans(subreaper: bool) -> c_int {
     let gates = Gates { born: Gate::new(), die: Gate::new(), speak: Gate::new(), spoken: Gate::new() };
     let home = Child::init("init", || {
         fork(|| parent("near", &gates));
         fork(|| {
             if subreaper {
-                sys::become_subreaper().expect("any process can be a subreaper");
+                sys::become_subreaper().expect("become a subreaper");
             }
             report("between", Who::myself());
             fork(|| parent("far", &gates));
             sys::pause_forever()
         });
     });
-    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
+    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("open the namespace file");
     let outside = Child::fork(|side| {
-        sys::become_subreaper().expect("any process can be a subreaper");
-        sys::setns(file.as_fd(), sys::NEWPID).expect("this namespace may be joined");
+        sys::become_subreaper().expect("become a subreaper");
+        sys::setns(file.as_fd(), sys::NEWPID).expect("join the namespace");
         fork(|| parent("joined", &gates));
         side.ready();
         side.wait();
         0
     });
-    let outside = outside.expect("a fork works");
+    let outside = outside.expect("fork");
     outside.await_ready();
     let each = |gate: &Gate, act: fn(&Gate)| (0..3).for_each(|_| act(gate));
     each(&gates.born, Gate::wait);

@@ -1,4 +1,4 @@
-//! Lives of processes inside a namespace: how they begin, what they run, how they end and who buries them.
+//! Situations with processes in a namespace: how they start, exec and end, and which process reaps them.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -41,10 +41,11 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("two-siblings", |_| two_siblings()),
 ];
 
-/// Bytes that a terminal, JSON and a careless printer each stumble over: an escape, invalid UTF-8, a quote, a backslash.
+/// Bytes that confuse a terminal, JSON or a careless printer: an escape sequence, invalid UTF-8, a quote, a
+/// backslash.
 pub(crate) const STRANGE_NAME: &[u8] = b"\x1b[31m\xff\xfe\"\\x";
 
-/// A member that runs this program again with `args` and ends as they ask.
+/// A member that executes this program again with `args`, and ends with their exit code.
 fn exec_and_exit(args: &[String]) -> c_int {
     report("program", this_program());
     let home = Child::init("init", || {
@@ -73,25 +74,25 @@ fn killed_member() -> c_int {
             sys::pause_forever()
         });
         gate.wait();
-        sys::kill(child, libc::SIGTERM).expect("a child may be killed");
+        sys::kill(child, libc::SIGTERM).expect("kill the child");
         report_end("end", child);
     });
     home.dismiss();
     0
 }
 
-/// A member that is no PID 1 ends, in one of many ways.
+/// A member (not PID 1) ends in one of many ways.
 fn ending(how: &str) -> c_int {
     let home = Child::init("init", || {
         let gate = Gate::new();
         let life = || {
-            sys::forbid_core_dumps().expect("a limit can be lowered");
-            // A shell has what it starts in the background ignore SIGQUIT.
+            sys::forbid_core_dumps().expect("forbid core dumps");
+            // A shell makes its background processes ignore SIGQUIT.
             for signal in [libc::SIGSEGV, libc::SIGTERM, libc::SIGQUIT] {
                 let handler: extern "C" fn(c_int) = sys::on_signal_do_nothing;
                 let is_handled = how == "signal with a handler" && signal == libc::SIGTERM;
                 let disposition = if is_handled { handler as libc::sighandler_t } else { libc::SIG_DFL };
-                sys::set_disposition(signal, disposition).expect("a handler can be chosen");
+                sys::set_disposition(signal, disposition).expect("set the handler");
             }
             report("child", Who::myself());
             gate.open();
@@ -109,7 +110,7 @@ fn ending(how: &str) -> c_int {
         let signal = |signal| {
             let child = fork(life);
             gate.wait();
-            sys::kill(child, signal).expect("a child may be killed");
+            sys::kill(child, signal).expect("send the signal");
             report_end("end", child);
         };
         match how {
@@ -119,13 +120,13 @@ fn ending(how: &str) -> c_int {
             "parent ends" => {
                 let parent = fork(|| {
                     fork(|| {
-                        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+                        sys::die_with_parent().expect("set the parent death signal");
                         life()
                     });
                     gate.wait();
                     0
                 });
-                sys::wait(parent).expect("a child can be waited for");
+                sys::wait(parent).expect("wait for the parent");
                 report_end("end", -1);
             }
             _ => {
@@ -137,7 +138,7 @@ fn ending(how: &str) -> c_int {
     0
 }
 
-/// A member is a zombie for at least this long.
+/// A member is a zombie for at least this time.
 fn zombie(milliseconds: u64) -> c_int {
     let home = Child::init("init", || {
         let (window, ()) = Window::around(|| {
@@ -145,9 +146,9 @@ fn zombie(milliseconds: u64) -> c_int {
                 report("child", Who::myself());
                 0
             });
-            sys::wait_without_reaping(child).expect("a child can be waited for");
+            sys::wait_without_reaping(child).expect("wait for the child");
             thread::sleep(Duration::from_millis(milliseconds));
-            sys::wait(child).expect("a zombie can be reaped");
+            sys::wait(child).expect("reap the zombie");
         });
         report("window", window);
     });
@@ -155,28 +156,29 @@ fn zombie(milliseconds: u64) -> c_int {
     0
 }
 
-/// A member is a zombie when this is reported, and until it may go.
+/// A member is a zombie from this report until "go".
 fn zombie_until_go() -> c_int {
     let home = Child::init("init", || {
         let child = fork(|| {
             report("child", Who::myself());
             0
         });
-        sys::wait_without_reaping(child).expect("a child can be waited for");
+        sys::wait_without_reaping(child).expect("wait for the child");
         report("zombie", child);
         wait_for_go();
-        sys::wait(child).expect("a zombie can be reaped");
+        sys::wait(child).expect("reap the zombie");
     });
     home.dismiss();
     0
 }
 
-/// A member whose first thread ends before the other, and that no process waits for: the kernel reaps both at once.
+/// A member whose first thread ends before the other one, and that no process waits for. The kernel reaps both at
+/// once.
 fn outlived_leader_unwaited() -> c_int {
     let home = Child::init("init", || {
-        sys::set_disposition(libc::SIGCHLD, libc::SIG_IGN).expect("SIGCHLD may be ignored");
+        sys::set_disposition(libc::SIGCHLD, libc::SIG_IGN).expect("ignore SIGCHLD");
         let child = fork(|| become_actor(&["leader-goes-first"]));
-        sys::wait(child).expect_err("it is gone, and there is no status");
+        sys::wait(child).expect_err("the child is reaped already, without a status");
     });
     home.dismiss();
     0
@@ -195,7 +197,7 @@ fn leader_goes_first() -> c_int {
     sys::exit_thread()
 }
 
-/// A child outlives its parent and becomes the init's; its sibling does not.
+/// A child outlives its parent and becomes the init's child. Its sibling does not.
 fn orphan() -> c_int {
     let home = Child::init("init", || {
         let gate = Gate::new();
@@ -212,19 +214,19 @@ fn orphan() -> c_int {
             });
             0
         });
-        sys::wait(parent).expect("the parent ends first");
+        sys::wait(parent).expect("wait for the parent");
         gate.open();
-        // Whatever is left is now a child of this init: the orphan.
-        sys::wait(-1).expect("the init adopted the orphan");
+        // The only child left is the orphan.
+        sys::wait(-1).expect("wait for the adopted orphan");
         report("adopted", true);
     });
     home.dismiss();
     0
 }
 
-/// unshare without care: the first child was the init, and after it no process can fork any more.
+/// A careless unshare: the first child was the init, and after its death no fork succeeds.
 fn dead_namespace() -> c_int {
-    sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
+    sys::unshare(sys::NEWPID).expect("unshare the PID namespace");
     fork_and_wait(|| {
         report("init", Who::myself());
         0
@@ -233,22 +235,22 @@ fn dead_namespace() -> c_int {
     0
 }
 
-/// setns into a namespace whose init is gone works; the fork after it does not.
+/// setns into a namespace with a dead init succeeds, but the fork after it fails.
 fn join_dead_namespace() -> c_int {
     let home = Child::init("init", || {});
-    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
+    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("open the namespace file");
     home.dismiss();
-    sys::setns(file.as_fd(), sys::NEWPID).expect("the kernel lets a dead namespace be joined");
+    sys::setns(file.as_fd(), sys::NEWPID).expect("join the dead namespace");
     report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
     0
 }
 
-/// RLIMIT_NPROC of a user who is not root.
+/// RLIMIT_NPROC of a user that is not root.
 fn too_many_processes() -> c_int {
     let home = Child::init("init", || {
         fork_and_wait(|| {
-            sys::become_uid(54321).expect("root can become another user");
-            sys::limit_processes(1).expect("a limit can be lowered");
+            sys::become_uid(54321).expect("become another user");
+            sys::limit_processes(1).expect("set the limit");
             report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
             0
         });
@@ -257,54 +259,58 @@ fn too_many_processes() -> c_int {
     0
 }
 
-/// Processes of the host, or PID 1s, that fork as fast as they can are killed meanwhile, until one was interrupted.
+/// Processes fork as fast as they can, on the host or as PID 1s, and are killed meanwhile, until a fork was
+/// interrupted.
 fn killed_while_forking(place: &str) -> c_int {
     let flags = if place == "init" { sys::NEWPID } else { 0 };
     for round in 0..40 {
         let forker = sys::clone(flags, || {
             for _ in 0..3_000 {
                 let child = sys::fork(|| {
-                    sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+                    sys::die_with_parent().expect("set the parent death signal");
                     thread::sleep(Duration::from_secs(2));
                     0
                 });
-                child.expect("a fork works, or this process is no more");
+                child.expect("fork");
             }
             sys::pause_forever()
         });
-        let forker = forker.expect("root can make a PID namespace");
+        let forker = forker.expect("create a PID namespace");
         thread::sleep(Duration::from_millis(4 + round % 7));
-        sys::kill(forker, libc::SIGKILL).expect("a child may be killed");
-        sys::wait(forker).expect("a child can be waited for");
+        sys::kill(forker, libc::SIGKILL).expect("kill the forker");
+        sys::wait(forker).expect("wait for the forker");
     }
     0
 }
 
-/// A seccomp filter answers what asks for processes and namespaces: as runtimes' default ones do, and harsher.
+/// A seccomp filter refuses calls for processes and namespaces. It is stricter than the default filters of runtimes.
 fn filtered(user: &str) -> c_int {
     let filtered = fork(|| {
         if user != "root" {
-            sys::become_uid(54321).expect("root can become another user");
+            sys::become_uid(54321).expect("become another user");
         }
         let (clone, clone3, unshare) = (libc::SYS_clone, libc::SYS_clone3, libc::SYS_unshare);
         let answers = [(clone, libc::EPERM), (clone3, libc::ENOSYS), (unshare, libc::EPERM)];
-        sys::answer_calls(&answers).expect("seccomp is there");
+        sys::answer_calls(&answers).expect("install the filter");
         let who = Who::myself();
         report_refusal("refused", "clone3", &who, &sys::clone3(&Birth::default(), || 0).map(sys::wait));
         report_refusal("refused", "clone", &who, &sys::fork(|| 0).map(sys::wait));
         report_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID));
         0
     });
-    assert!(sys::wait(filtered).expect("a child can be waited for").success(), "it reported what it got");
+    assert!(
+        sys::wait(filtered).expect("wait for the filtered process").success(),
+        "the filtered process failed"
+    );
     0
 }
 
-/// Forks in this cgroup until its limit is reached; all that it has forked dies with it.
+/// Forks in this cgroup until its limit is reached. All its children die with it.
 fn fills_cgroup(cgroup: &str) -> c_int {
-    std::fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+    std::fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("move this process");
     let is_tied = Gate::new();
     let pause = || {
-        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+        sys::die_with_parent().expect("set the parent death signal");
         is_tied.open();
         sys::pause_forever()
     };
@@ -315,22 +321,22 @@ fn fills_cgroup(cgroup: &str) -> c_int {
     assert_eq!(
         refused.map_err(|why| why.raw_os_error()),
         Err(Some(libc::EAGAIN)),
-        "nor can a namespace be made"
+        "a namespace cannot be created either"
     );
     report("refused", sys::getpid());
     wait_for_go();
     0
 }
 
-/// No thread can be made while the children go to another namespace.
+/// No thread can be created while the children go to another namespace.
 fn thread_after_unshare() -> c_int {
-    sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
+    sys::unshare(sys::NEWPID).expect("unshare the PID namespace");
     let thread = thread::Builder::new().spawn(|| {});
     report_refusal("refused", "thread", &Who::myself(), &thread.map(|thread| thread.join()));
     0
 }
 
-/// Two processes, one after the other, with the same PID at both levels.
+/// Two processes, one after the other, with the same PIDs at both levels.
 fn same_pid_twice() -> c_int {
     let host_pid: Pid = free_pid(0);
     let home = Child::init("init", || {
@@ -340,7 +346,7 @@ fn same_pid_twice() -> c_int {
                 report(fact, Who::myself());
                 0
             });
-            sys::wait(child.expect("the chosen PIDs are free")).expect("a child can be waited for");
+            sys::wait(child.expect("the chosen PIDs are free")).expect("wait for the child");
         }
     });
     home.dismiss();
@@ -351,11 +357,11 @@ fn strange_name() -> c_int {
     let home = Child::init("init", || {
         fork_and_wait(|| {
             let who = Who::myself();
-            sys::set_name(STRANGE_NAME).expect("a process may name itself");
+            sys::set_name(STRANGE_NAME).expect("set the name");
             assert_eq!(
-                std::fs::read("/proc/self/comm").expect("the process has a name").trim_ascii_end(),
+                std::fs::read("/proc/self/comm").expect("read the name").trim_ascii_end(),
                 STRANGE_NAME,
-                "the kernel keeps the bytes as they are",
+                "the kernel must keep the bytes unchanged",
             );
             report("child", who);
             0
@@ -373,7 +379,7 @@ fn threads_in_namespace(count: &str) -> c_int {
     0
 }
 
-/// `count` threads beside the first one, all alive at the same time.
+/// `count` threads in addition to the first one, all alive at the same time.
 fn threads(count: usize) -> c_int {
     let barrier = Arc::new(Barrier::new(count + 1));
     let (sender, tids) = mpsc::channel();
@@ -382,7 +388,7 @@ fn threads(count: usize) -> c_int {
             let (barrier, sender) = (Arc::clone(&barrier), sender.clone());
             thread::spawn(move || {
                 let this = Who::of("thread-self");
-                sender.send(this.pids[0]).expect("the first thread waits for it");
+                sender.send(this.pids[0]).expect("send the PIDs");
                 barrier.wait();
             })
         })
@@ -390,11 +396,11 @@ fn threads(count: usize) -> c_int {
     report("tids", tids.iter().take(count).collect::<Vec<Pid>>());
     report("process", Who::myself());
     barrier.wait();
-    threads.into_iter().for_each(|thread| thread.join().expect("a thread ends well"));
+    threads.into_iter().for_each(|thread| thread.join().expect("the thread does not panic"));
     0
 }
 
-/// One family of processes has a namespace inside its namespace, the other has not; once asked, each forks a child.
+/// Two families of processes. Only one has a nested namespace. On "go", each forks a child.
 fn two_families() -> c_int {
     let breed = |fact: &'static str| {
         fork_and_wait(|| {
@@ -413,7 +419,7 @@ fn two_families() -> c_int {
                     breed("nested-child");
                     0
                 };
-                let nested = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+                let nested = Child::clone(sys::NEWPID, life).expect("create a PID namespace");
                 nested.await_ready();
                 nested
             });
@@ -425,7 +431,7 @@ fn two_families() -> c_int {
             }
             0
         };
-        let child = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+        let child = Child::clone(sys::NEWPID, life).expect("create a PID namespace");
         child.await_ready();
         child
     };
@@ -435,13 +441,13 @@ fn two_families() -> c_int {
     0
 }
 
-/// Once asked, two members with names of their own.
+/// On "go", starts two members with different names.
 fn two_names() -> c_int {
     let home = Child::init("init", || {
         wait_for_go();
         for name in ["alpha-1", "beta-1"] {
             fork_and_wait(|| {
-                sys::set_name(name.as_bytes()).expect("a process may name itself");
+                sys::set_name(name.as_bytes()).expect("set the name");
                 report(name, Who::myself());
                 0
             });
@@ -451,7 +457,7 @@ fn two_names() -> c_int {
     0
 }
 
-/// Two members that, once asked, run another program and exit with 11 and 12.
+/// Two members that on "go" run another program, and exit with 11 and 12.
 fn two_siblings() -> c_int {
     let home = Child::init("init", || {
         let sibling = |fact: &'static str, code: &'static str| {
@@ -461,7 +467,7 @@ fn two_siblings() -> c_int {
                 side.wait();
                 become_actor(&["exit", code])
             })
-            .expect("a fork works");
+            .expect("fork");
             child.await_ready();
             child
         };

@@ -1,4 +1,4 @@
-//! Namespaces that outlive their last process, for as long as something holds them.
+//! Namespaces that outlive their last process, because something holds them.
 
 use std::ffi::c_int;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("held-by-an-inner-namespace", |_| held_by_an_inner_namespace()),
 ];
 
-/// How long something holds the namespace after its last process has gone.
+/// How long the namespace is held after its last process has ended.
 const HOLD: Duration = Duration::from_millis(200);
 
 pub(super) fn namespace_of(init: Pid) -> String {
@@ -24,19 +24,19 @@ pub(super) fn namespace_of(init: Pid) -> String {
 }
 
 fn report_namespace(fact: &str, init: Pid) {
-    report(fact, inode(&namespace_of(init)).expect("its namespace can be read"));
+    report(fact, inode(&namespace_of(init)).expect("read the namespace"));
 }
 
-/// Its only child: the kernel may lack /proc/PID/task/TID/children.
+/// The only child of this process, found in /proc, because the kernel may lack /proc/PID/task/TID/children.
 fn child_of(parent: Pid) -> Pid {
-    let processes = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    let processes = fs::read_dir("/proc").expect("list /proc").flatten();
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .find(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             status.lines().any(|line| line == format!("PPid:\t{parent}"))
         })
-        .expect("it has a child")
+        .expect("find the child")
 }
 
 fn release(how: impl FnOnce()) -> c_int {
@@ -57,35 +57,35 @@ fn last_process() -> c_int {
 fn held_by_a_file() -> c_int {
     let home = Child::init("init", || {});
     report_namespace("ns", home.pid);
-    let file = File::open(namespace_of(home.pid)).expect("a namespace file can be opened");
+    let file = File::open(namespace_of(home.pid)).expect("open the namespace file");
     home.dismiss();
     release(|| drop(file))
 }
 
-/// In a mount namespace of this process's own, so that nothing of it is left on the machine.
+/// Uses a separate mount namespace, so that no mount is left on the machine.
 fn held_by_a_mount() -> c_int {
-    sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
-    sys::mount_privately().expect("its mounts can be its own");
+    sys::unshare(libc::CLONE_NEWNS).expect("unshare the mount namespace");
+    sys::mount_privately().expect("make the mounts private");
     let place = std::env::temp_dir().join(format!("pidns-trace-test-{}", sys::getpid()));
-    File::create(&place).expect("a temporary file");
+    File::create(&place).expect("create the file");
     let home = Child::init("init", || {});
     report_namespace("ns", home.pid);
-    sys::bind_mount(&namespace_of(home.pid), &place).expect("a namespace file can be bound");
+    sys::bind_mount(&namespace_of(home.pid), &place).expect("mount the namespace file");
     home.dismiss();
-    let code = release(|| sys::unmount(&place).expect("what was mounted can be unmounted"));
-    fs::remove_file(&place).expect("a temporary file");
+    let code = release(|| sys::unmount(&place).expect("unmount the namespace file"));
+    fs::remove_file(&place).expect("remove the file");
     code
 }
 
-/// A file holds the inner namespace, and that holds the outer one, whose processes are all gone.
+/// A file holds the inner namespace, which holds the outer one. All their processes have ended.
 fn held_by_an_inner_namespace() -> c_int {
     let outer = Child::init("outer", || {
-        // Not dropped: it is to stay until the outer init dies.
+        // Do not drop it, because it must stay until the outer init dies.
         std::mem::forget(Child::init("inner", || {}));
     });
     report_namespace("ns", outer.pid);
-    let file = File::open(namespace_of(child_of(outer.pid))).expect("a namespace file can be opened");
-    sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
-    sys::wait(outer.pid).expect("a child can be waited for");
+    let file = File::open(namespace_of(child_of(outer.pid))).expect("open the namespace file");
+    sys::kill(outer.pid, libc::SIGKILL).expect("kill the init");
+    sys::wait(outer.pid).expect("wait for the init");
     release(|| drop(file))
 }

@@ -1,4 +1,4 @@
-//! Signals sent to an init, from inside its namespace and from outside.
+//! Signals to an init, from inside its namespace and from outside.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -33,104 +33,107 @@ fn signal(args: &[String]) -> c_int {
     }
 }
 
-/// Stops an init as a runtime stops a container: by SIGTERM, which this one ignores as it has no handler, then by SIGKILL.
+/// Stops an init as a runtime stops a container: with SIGTERM, which this init ignores because it has no handler, and
+/// then with SIGKILL.
 fn stop() -> c_int {
     let home = Child::init("init", || {});
     for signal in [libc::SIGTERM, libc::SIGKILL] {
-        sys::kill(home.pid, signal).expect("a parent may signal the init");
+        sys::kill(home.pid, signal).expect("send the signal");
     }
     let ended = report_end("end", home.pid);
-    assert_eq!(ended.signal, Some(libc::SIGKILL), "it ignored the first one");
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "the init must ignore SIGTERM");
     0
 }
 
-/// The parent of an init kills it with a siginfo of its own making.
+/// The parent of an init kills it with a siginfo that it built itself.
 fn queued_signal(code: c_int) -> c_int {
     let home = Child::init("init", || {});
     report("sender", Who::myself());
-    sys::queue_signal(home.pid, libc::SIGKILL, code).expect("the code is one that a process may choose");
+    sys::queue_signal(home.pid, libc::SIGKILL, code).expect("queue the signal");
     report_end("end", home.pid);
     0
 }
 
-/// An init sends itself SIGUSR1 with a `si_code` that only a process itself may choose for itself.
+/// An init sends itself SIGUSR1 with a `si_code` that a process may only use for itself.
 fn queued_to_itself(code: c_int) -> c_int {
     let home = Child::init("init", || {
         prepare(libc::SIGUSR1, "handle");
-        sys::queue_signal(1, libc::SIGUSR1, code).expect("a process may choose any code for itself");
+        sys::queue_signal(1, libc::SIGUSR1, code).expect("queue the signal");
     });
     home.dismiss();
     0
 }
 
-/// The parent of an init ends, and the init with it, as that has asked for.
+/// The parent of an init ends, and the init's parent death signal kills it.
 fn parent_ends() -> c_int {
-    sys::become_subreaper().expect("PR_SET_CHILD_SUBREAPER is allowed");
+    sys::become_subreaper().expect("become a subreaper");
     let parent = fork(|| {
         report("parent", Who::myself());
         let _init = Child::init("init", || {});
         sys::exit_now(0)
     });
-    sys::wait(parent).expect("a child can be waited for");
+    sys::wait(parent).expect("wait for the parent");
     report_end("end", -1);
     0
 }
 
-/// The same where only the thread of the parent ends that has forked the init.
+/// The same, but only the parent's thread that forked the init ends.
 fn thread_of_parent_ends() -> c_int {
     report("parent", Who::myself());
     let home = thread::spawn(|| Child::init("init", || {}).pid);
-    report_end("end", home.join().expect("the thread ends well"));
+    report_end("end", home.join().expect("the thread does not panic"));
     0
 }
 
-/// An init that reaches its limit of processor time.
+/// An init that reaches its processor time limit.
 fn uses_up_its_time() -> c_int {
     let life = |_: &super::Side<'_>| {
         report("init", Who::myself());
-        sys::limit_processor_time(1).expect("a limit can be lowered");
+        sys::limit_processor_time(1).expect("set the limit");
         loop {
             std::hint::spin_loop();
         }
     };
-    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let init = Child::clone(sys::NEWPID, life).expect("create a PID namespace");
     report_end("end", init.pid);
     0
 }
 
-/// Five inits, one after the other, for which io_uring has a worker and a poller as they exit.
+/// Five inits, one after the other. Each has an io_uring worker and a poller when it exits.
 fn exit_with_workers() -> c_int {
     for _ in 0..5 {
         let init = Child::clone(sys::NEWPID, |_| {
             report("init", Who::myself());
-            let _rings =
-                (uring::work_once().expect("io_uring works"), uring::poll().expect("io_uring polls"));
+            let _rings = (
+                uring::work_once().expect("start the io_uring worker"),
+                uring::poll().expect("start the io_uring poller"),
+            );
             report("threads", own_threads());
             sys::exit_now(0)
         });
-        let init = init.expect("root can make a PID namespace");
-        assert!(init.reap().success(), "it ends by itself");
+        let init = init.expect("create a PID namespace");
+        assert!(init.reap().success(), "the init must exit by itself");
     }
     0
 }
 
-/// The threads of this process, as /proc lists them.
+/// The number of this process's threads in /proc.
 fn own_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").expect("its threads").count()
+    std::fs::read_dir("/proc/self/task").expect("list the threads").count()
 }
 
-/// Whether those who work for a ring are threads of its process: since 5.12.
+/// Whether the workers of a ring are threads of its process (since 5.12).
 fn worker_of_a_ring() -> c_int {
     let rings = (uring::work_once(), uring::poll());
     c_int::from(rings.0.is_err() || rings.1.is_err() || own_threads() != 3)
 }
 
-/// Five inits, one after the other, that have threads and exit.
+/// Five inits, one after the other, each of which has threads and exits.
 fn threaded_init() -> c_int {
     for _ in 0..5 {
         let init = Child::clone(sys::NEWPID, |_| become_actor(&["exit-with-threads", "12"]));
-        let ended = report_end("end", init.expect("root can make a PID namespace").pid);
-        assert_eq!(ended.code, Some(0), "it ended by itself");
+        let ended = report_end("end", init.expect("create a PID namespace").pid);
+        assert_eq!(ended.code, Some(0), "the init must exit by itself");
     }
     0
 }
@@ -154,11 +157,11 @@ fn signal_number(name: &str) -> c_int {
         "SIGTERM" => libc::SIGTERM,
         "SIGKILL" => libc::SIGKILL,
         "SIGUSR1" => libc::SIGUSR1,
-        other => panic!("{other} is none of the signals this actor sends"),
+        other => panic!("this actor does not send {other}"),
     }
 }
 
-/// How the init meets `signal`.
+/// Sets the init's disposition of `signal`.
 fn prepare(signal: c_int, disposition: &str) {
     let handler: extern "C" fn(c_int) = sys::on_signal_do_nothing;
     let done = match disposition {
@@ -166,36 +169,36 @@ fn prepare(signal: c_int, disposition: &str) {
         "ignore" => sys::set_disposition(signal, libc::SIG_IGN),
         "handle" => sys::set_disposition(signal, handler as libc::sighandler_t),
         "block" => {
-            // With the default action it would be dropped although blocked.
+            // With the default action the signal would be dropped even while blocked.
             sys::set_disposition(signal, handler as libc::sighandler_t)
                 .and_then(|()| sys::block_signal(signal))
         }
-        other => panic!("{other} is no disposition"),
+        other => panic!("{other} is not a disposition"),
     };
-    done.expect("the init can choose what a signal does");
+    done.expect("set the disposition");
 }
 
-/// A child of the init sends it; the init must survive that.
+/// A child of the init sends the signal, which the init must survive.
 fn from_inside(signal: c_int, disposition: &str, times: usize) -> c_int {
     let home = Child::init("init", || {
         prepare(signal, disposition);
         let sender = fork(|| {
             report("sender", Who::myself());
-            (0..times).for_each(|_| sys::kill(1, signal).expect("a member may signal its init"));
+            (0..times).for_each(|_| sys::kill(1, signal).expect("send the signal"));
             0
         });
-        assert!(sys::wait(sender).expect("a child can be waited for").success(), "the sender ended well");
+        assert!(sys::wait(sender).expect("wait for the sender").success(), "the sender failed");
         report("survived", true);
     });
     home.dismiss();
     0
 }
 
-/// The parent of the init sends it from the namespace above.
+/// The parent of the init sends the signal from the outer namespace.
 fn from_outside(signal: c_int, disposition: &str, times: usize) -> c_int {
     let home = Child::init("init", || prepare(signal, disposition));
     report("sender", Who::myself());
-    (0..times).for_each(|_| sys::kill(home.pid, signal).expect("a parent may signal the init"));
+    (0..times).for_each(|_| sys::kill(home.pid, signal).expect("send the signal"));
     home.let_go();
     report_end("end", home.pid);
     0

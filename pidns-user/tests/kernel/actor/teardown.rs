@@ -1,4 +1,4 @@
-//! Namespaces that go down: each way an init can die, and what dies with it.
+//! Dying namespaces: each way in which an init can die, and what dies with it.
 
 use std::ffi::c_int;
 use std::fs;
@@ -35,18 +35,18 @@ fn exit_with_members(members: usize, code: c_int) -> c_int {
         sleeping_members(members);
         code
     };
-    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let init = Child::clone(sys::NEWPID, life).expect("create a PID namespace");
     let ended = report_end("end", init.pid);
-    assert_eq!(ended.code, Some(code), "the init ended as it wanted");
+    assert_eq!(ended.code, Some(code), "the init must exit with its code");
     0
 }
 
 fn killed_from_outside() -> c_int {
     let home = Child::init("init", || sleeping_members(3));
     report("killer", Who::myself());
-    sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
+    sys::kill(home.pid, libc::SIGKILL).expect("kill the init");
     let ended = report_end("end", home.pid);
-    assert_eq!(ended.signal, Some(libc::SIGKILL), "it died of that");
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "the signal must kill the init");
     0
 }
 
@@ -55,45 +55,45 @@ fn fault() -> c_int {
     let life = |_: &super::Side<'_>| {
         report("init", Who::myself());
         sleeping_members(2);
-        sys::forbid_core_dumps().expect("a limit can be lowered");
-        // The runtime of Rust has its own handler, to report stack overflows.
-        sys::set_disposition(libc::SIGSEGV, libc::SIG_DFL).expect("SIGSEGV can have its default action");
+        sys::forbid_core_dumps().expect("forbid core dumps");
+        // Rust's runtime has its own handler, which reports stack overflows.
+        sys::set_disposition(libc::SIGSEGV, libc::SIG_DFL).expect("reset the handler");
         sys::segfault()
     };
-    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let init = Child::clone(sys::NEWPID, life).expect("create a PID namespace");
     let ended = report_end("end", init.pid);
-    assert_eq!(ended.signal, Some(libc::SIGSEGV), "it died of its bug");
+    assert_eq!(ended.signal, Some(libc::SIGSEGV), "the fault must kill the init");
     0
 }
 
-/// A namespace with another inside; the outer init is killed, the inner one goes down with it.
+/// A nested namespace. The outer init is killed, and the inner namespace dies with it.
 fn nested_teardown() -> c_int {
     let outer = Child::init("outer", || {
         let inner = Child::init("inner", || sleeping_members(3));
-        assert_eq!(inner.pid, 2, "the inner init is the outer one's first child");
+        assert_eq!(inner.pid, 2, "the inner init must be the outer one's first child");
     });
     report("killer", Who::myself());
-    sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
+    sys::kill(outer.pid, libc::SIGKILL).expect("kill the init");
     let ended = report_end("end", outer.pid);
-    assert_eq!(ended.signal, Some(libc::SIGKILL), "it died of that");
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "the signal must kill the init");
     0
 }
 
-/// reboot(2) by an init of a PID namespace that is not the machine's.
+/// reboot(2) by an init, in a PID namespace that is not the machine's.
 fn reboot_inside(command: &str) -> c_int {
     let (command, expected) = match command {
         "restart" => (libc::LINUX_REBOOT_CMD_RESTART, libc::SIGHUP),
         "halt" => (libc::LINUX_REBOOT_CMD_HALT, libc::SIGINT),
         "power_off" => (libc::LINUX_REBOOT_CMD_POWER_OFF, libc::SIGINT),
-        other => panic!("{other} is no command of reboot(2)"),
+        other => panic!("{other} is not a command of reboot(2)"),
     };
     let outside = Who::myself();
     let life = move |_: &super::Side<'_>| {
         let who = Who::myself();
         report("init", &who);
         sleeping_members(2);
-        // In the initial namespace this call is for the whole machine. Three witnesses that it is not ours, asked of
-        // the kernel at the last moment; the first of them that disagrees ends this process instead.
+        // In the initial namespace this call affects the whole machine. Three facts, read from the kernel at the last
+        // moment, must show that this is another namespace. If one of them does not, this process ends instead.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let nspid = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
         let levels = nspid.split_whitespace().count();
@@ -102,26 +102,26 @@ fn reboot_inside(command: &str) -> c_int {
             std::process::abort();
         }
         let error = sys::reboot(command);
-        panic!("reboot(2) in a PID namespace came back: {error}")
+        panic!("reboot(2) in a PID namespace returned: {error}")
     };
-    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let init = Child::clone(sys::NEWPID, life).expect("create a PID namespace");
     let ended = report_end("end", init.pid);
-    assert_eq!(ended.signal, Some(expected), "the wait status shows which command it was");
+    assert_eq!(ended.signal, Some(expected), "the wait status must show the command");
     0
 }
 
-/// An init in a cgroup that takes more memory than that may have.
+/// An init in a cgroup that allocates more memory than the limit.
 fn memory_runs_out(cgroup: &str) -> c_int {
     let init = Child::clone(sys::NEWPID, |_| {
         report("init", Who::myself());
         take_all_memory(cgroup)
     });
-    let ended = report_end("end", init.expect("root can make a PID namespace").pid);
-    assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
+    let ended = report_end("end", init.expect("create a PID namespace").pid);
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel must kill the init");
     0
 }
 
-/// The same of a member; PID 1 lives on, until it is asked to end.
+/// The same for a member. PID 1 lives until "go".
 fn memory_runs_out_for_a_member(cgroup: &str) -> c_int {
     let home = Child::init("init", || {
         let member = fork(|| {
@@ -129,30 +129,30 @@ fn memory_runs_out_for_a_member(cgroup: &str) -> c_int {
             take_all_memory(cgroup)
         });
         let ended = report_end("end", member);
-        assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
+        assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel must kill the member");
         wait_for_go();
     });
     home.dismiss();
     0
 }
 
-/// Takes memory in this cgroup until the kernel ends that.
+/// Allocates memory in this cgroup until the kernel kills this process.
 fn take_all_memory(cgroup: &str) -> c_int {
-    fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+    fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("move this process");
     let mut hoard: Vec<Vec<u8>> = Vec::new();
     loop {
         hoard.push(std::hint::black_box(vec![1; 1 << 20]));
     }
 }
 
-/// Runs this program again as the init of a new namespace, where it may have threads.
+/// Runs this program again as the init of a new namespace, so that it may have threads.
 fn run_as_init(args: &[&str]) -> c_int {
-    let init = Child::clone(sys::NEWPID, |_| become_actor(args)).expect("root can make a PID namespace");
+    let init = Child::clone(sys::NEWPID, |_| become_actor(args)).expect("create a PID namespace");
     report_end("end", init.pid);
     0
 }
 
-/// The first thread of an init leaves, the second one stays for a while and ends the process with 9.
+/// The first thread of an init ends. The second one stays for a while, and ends the process with 9.
 fn leader_leaves() -> c_int {
     let who = Who::myself();
     report("init", &who);
@@ -169,11 +169,11 @@ fn leader_leaves() -> c_int {
     sys::exit_thread()
 }
 
-/// A thread that is not the first one runs another program: it becomes the leader, and PID 1 again.
+/// A thread that is not the first one executes another program. It becomes the leader, and so PID 1.
 fn thread_execs() -> c_int {
     report("init", Who::myself());
     let thread = thread::spawn(|| {
-        assert_ne!(sys::gettid(), sys::getpid(), "this is not the leader");
+        assert_ne!(sys::gettid(), sys::getpid(), "this thread must not be the leader");
         become_actor(&["exit-on-request", "4"]);
     });
     thread.join().expect("the exec ends this thread and this program");
@@ -187,28 +187,25 @@ fn exit_on_request(code: c_int) -> c_int {
     code
 }
 
-/// A member's parent lives outside and does not reap it: the init waits for that parent before it is gone.
+/// A member's parent is outside and does not reap it. The init waits for that parent before it ends.
 fn zombie_held_from_outside(milliseconds: u64) -> c_int {
     let home = Child::init("init", || {});
-    let file = fs::File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
+    let file = fs::File::open(format!("/proc/{}/ns/pid", home.pid)).expect("open the namespace file");
     let holder = fork(|| {
-        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-        sys::setns(file.as_fd(), sys::NEWPID).expect("a descendant may be joined");
+        sys::die_with_parent().expect("set the parent death signal");
+        sys::setns(file.as_fd(), sys::NEWPID).expect("join the namespace");
         let zombie = fork(|| {
             report("zombie", Who::myself());
             0
         });
-        sys::wait_without_reaping(zombie).expect("a child can be waited for");
+        sys::wait_without_reaping(zombie).expect("wait for the zombie");
         home.let_go();
         thread::sleep(Duration::from_millis(milliseconds));
         report("reaping", sys::boot_ns());
-        sys::wait(zombie).expect("a zombie can be reaped");
+        sys::wait(zombie).expect("reap the zombie");
         0
     });
-    assert!(
-        sys::wait(holder).expect("a child can be waited for").success(),
-        "the parent outside did its part"
-    );
+    assert!(sys::wait(holder).expect("wait for the holder").success(), "the outside parent failed");
     report_end("end", home.pid);
     0
 }

@@ -1,4 +1,4 @@
-//! The other kinds of panels: the newest value, bars, tables, heat maps.
+//! Draws the newest value, bars, tables and heat maps.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
 
 const SMALL: Font = Font::new(11.5, DARK);
 
-/// The newest value in large digits. False where there is none.
+/// Draws the newest value in large digits. False if there is none.
 pub(super) fn stat(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], room: Rect) -> bool {
     let Some(value) = results.iter().flatten().find_map(Series::last) else { return false };
     let colour = data::threshold_colour(&panel.json, value);
@@ -22,7 +22,7 @@ pub(super) fn stat(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], room: 
     true
 }
 
-/// One bar a series, the longest first.
+/// Draws one bar for each series, the longest first.
 pub(super) fn bars(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], room: Rect) -> bool {
     let mut curves = data::curves(panel, results);
     curves.retain(|curve| !curve.points.is_empty());
@@ -50,21 +50,21 @@ pub(super) fn bars(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], room: 
     true
 }
 
-/// A table's heading, its cells as text, and whether they are numbers.
+/// A column of a table: heading, cells as text, and whether they are numbers.
 struct Column {
     heading: String,
     cells: Vec<String>,
     is_number: bool,
 }
 
-/// The rows and columns that Grafana's transformations make of the results.
+/// The rows and columns that Grafana's transformations make from the results.
 fn columns(panel: &Panel, results: &[Vec<Series>]) -> Vec<Column> {
     let names = |at: &str| panel.json.pointer(at).cloned().unwrap_or_default();
     let (shown, headings) =
         (names("/transformations/1/options/include/names"), names("/transformations/2/options/renameByName"));
     let shown: Vec<&str> = shown.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let labels: Vec<&str> = shown.iter().copied().filter(|name| !name.starts_with("Value")).collect();
-    // A row is what has the same values of the labels that are shown.
+    // Series with the same values of the shown labels share a row.
     let mut rows: BTreeMap<Vec<&str>, Vec<Option<f64>>> = BTreeMap::new();
     for (at, series) in results.iter().enumerate().flat_map(|(at, all)| all.iter().map(move |one| (at, one)))
     {
@@ -103,7 +103,7 @@ fn columns(panel: &Panel, results: &[Vec<Series>]) -> Vec<Column> {
     labels.chain(headings_of_values.iter().enumerate().map(of_value)).collect()
 }
 
-/// A table, as many rows as there is room for.
+/// Draws a table with as many rows as fit.
 pub(super) fn table(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], room: Rect) -> bool {
     const LINE: f64 = 23.0;
     let columns = columns(panel, results);
@@ -142,7 +142,7 @@ pub(super) fn table(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], room:
     true
 }
 
-/// The buckets of a histogram over time, darker where more observations are.
+/// Draws the buckets of a histogram over time. A darker cell has more observations.
 pub(super) fn heatmap(
     svg: &mut Svg,
     panel: &Panel,
@@ -153,7 +153,7 @@ pub(super) fn heatmap(
     let bound = |series: &Series| series.label("le").parse::<f64>().unwrap_or(f64::INFINITY);
     let mut buckets: Vec<&Series> = results.iter().flatten().collect();
     buckets.sort_by(|a, b| bound(a).total_cmp(&bound(b)));
-    // Each bucket has those below it too.
+    // Prometheus's buckets are cumulative: each contains those below it.
     let mut below: BTreeMap<u64, f64> = BTreeMap::new();
     let mut cells = Vec::new();
     for (row, bucket) in (0u32..).zip(&buckets) {
@@ -186,7 +186,7 @@ pub(super) fn heatmap(
         }
         svg.line((area.x, y + height), (area.x + area.w, y + height), "#eceef0");
     }
-    // A few shades, so that a picture is not larger than it has to be.
+    // Use few shades to keep the picture small.
     const SHADES: u32 = 8;
     for level in 1..=SHADES {
         let share = f64::from(level) / f64::from(SHADES);
@@ -206,7 +206,7 @@ pub(super) fn heatmap(
     true
 }
 
-/// From light to dark orange, for 0 to 1.
+/// A colour from light to dark orange, for 0 to 1.
 fn shade(share: f64) -> String {
     let mix = |from: f64, to: f64| from + (to - from) * share.clamp(0.0, 1.0);
     format!("rgb({:.0},{:.0},{:.0})", mix(255.0, 166.0), mix(235.0, 54.0), mix(214.0, 3.0))

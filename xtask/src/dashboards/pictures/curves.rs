@@ -1,4 +1,4 @@
-//! Lines, areas and columns over time.
+//! Draws lines, areas and columns over time.
 
 use pidns_monitoring::{Panel, Range, Series};
 use serde_json::Value;
@@ -10,10 +10,10 @@ use super::{
 };
 
 const SMALL: Font = Font::new(11.0, GREY);
-/// Room for the numbers at the left.
+/// Width for the numbers on the left.
 const LEFT: f64 = 62.0;
 
-/// Where times and values are in the picture.
+/// Maps times and values to positions in the picture.
 struct Axes {
     area: Rect,
     range: Range,
@@ -31,7 +31,7 @@ impl Axes {
     }
 }
 
-/// Draws them. False where there is nothing to draw.
+/// Draws the curves. False if there is nothing to draw.
 pub(super) fn draw(svg: &mut Svg, panel: &Panel, results: &[Vec<Series>], range: &Range, room: Rect) -> bool {
     let mut curves = data::curves(panel, results);
     curves.retain(|curve| !curve.points.is_empty());
@@ -78,18 +78,18 @@ fn points(axes: &Axes, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().map(|(time, value)| (axes.x(*time), axes.y(*value))).collect()
 }
 
-/// Points without a gap between them.
+/// Splits the points at gaps.
 fn pieces(points: &[(f64, f64)], step: f64) -> impl Iterator<Item = &[(f64, f64)]> {
     points.chunk_by(move |(before, _), (after, _)| after - before < 1.5 * step)
 }
 
-/// A curve on top of those before it.
+/// A curve on top of the previous ones.
 struct Layer {
     bottom: Vec<(f64, f64)>,
     top: Vec<(f64, f64)>,
 }
 
-/// Stacks them at all moments that one of them has. One that has no value there counts as 0.
+/// Stacks the curves at every point in time that one of them has. A missing value counts as 0.
 fn stack(curves: &[Curve]) -> Vec<Layer> {
     let mut times: Vec<f64> =
         curves.iter().flat_map(|curve| curve.points.iter().map(|(time, _)| *time)).collect();
@@ -112,7 +112,7 @@ fn stack(curves: &[Curve]) -> Vec<Layer> {
 }
 
 fn columns(svg: &mut Svg, axes: &Axes, layer: &Layer, colour: &str) {
-    // What a moment has is what happened in the step before it.
+    // A column shows the step that ends at its time.
     let width = axes.area.w * axes.range.step / (axes.range.end - axes.range.start);
     let column = |((time, top), (_, bottom)): (&(f64, f64), &(f64, f64))| {
         let (y, base) = (axes.y(*top), axes.y(*bottom));
@@ -135,7 +135,7 @@ fn grid(svg: &mut Svg, axes: &Axes, marks: &[f64], unit: &str) {
     svg.line((x, y + h), (x + w, y + h), "#c4c9ce");
 }
 
-/// Times below an area.
+/// Draws times below an area.
 pub(super) fn time_axis(svg: &mut Svg, area: Rect, range: &Range) {
     let count = (area.w / 110.0).floor().clamp(2.0, 8.0);
     let mut at = 0.0;
@@ -154,7 +154,7 @@ pub(super) fn time_axis(svg: &mut Svg, area: Rect, range: &Range) {
     }
 }
 
-/// Names below a panel, in lines, at most two. Returns their height.
+/// Draws names below a panel in at most two lines. Returns their height.
 fn legend(svg: &mut Svg, curves: &[Curve], room: Rect) -> f64 {
     const LINE: f64 = 16.0;
     let mut lines: Vec<Vec<(f64, &Curve)>> = vec![Vec::new()];
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn stacked_curves_stand_on_those_before_them_where_one_has_no_value_too() {
+    fn stacked_curves_treat_missing_values_as_zero() {
         let layers = stack(&[curve(&[(1.0, 1.0), (2.0, 1.0)]), curve(&[(2.0, 3.0), (3.0, 5.0)])]);
         assert_eq!(layers[0].top, [(1.0, 1.0), (2.0, 1.0), (3.0, 0.0)]);
         assert_eq!(layers[1].bottom, layers[0].top);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_broken_where_values_are_missing() {
+    fn a_line_is_broken_at_missing_values() {
         let points = [(1.0, 0.0), (2.0, 0.0), (5.0, 0.0)];
         assert_eq!(pieces(&points, 1.0).map(<[_]>::len).collect::<Vec<_>>(), [2, 1]);
     }

@@ -1,4 +1,4 @@
-//! What a panel shows: the results of its queries, named and coloured.
+//! Names and colours the results of a panel's queries.
 
 use pidns_monitoring::{Panel, Series};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_json::Value;
 pub(super) struct Curve {
     pub(super) name: String,
     pub(super) colour: &'static str,
-    /// Unix times and values; those that are no numbers are left out.
+    /// Unix times and values, without NaN and infinity.
     pub(super) points: Vec<(f64, f64)>,
 }
 
@@ -17,7 +17,7 @@ const PALETTE: [&str; 12] = [
     "#fa6400", "#a352cc", "#c4162a",
 ];
 
-/// A colour that dashboards name.
+/// The value of a colour name in the dashboards.
 pub(super) fn named_colour(name: &str) -> &'static str {
     match name {
         "green" => "#56a64b",
@@ -44,7 +44,7 @@ pub(super) fn curves(panel: &Panel, results: &[Vec<Series>]) -> Vec<Curve> {
     curves
 }
 
-/// The legend's template with the series' labels in it.
+/// Fills the series' labels into the legend's template.
 pub(super) fn legend(template: &str, series: &Series) -> String {
     let mut out = String::new();
     let mut rest = template;
@@ -57,7 +57,7 @@ pub(super) fn legend(template: &str, series: &Series) -> String {
     (out + rest).trim().to_owned()
 }
 
-/// The panel's configuration of the field of this name.
+/// The panel's configuration for the field with this name.
 pub(super) fn overridden<'a>(panel: &'a Value, name: &str, property: &str) -> Option<&'a Value> {
     let overrides = panel.pointer("/fieldConfig/overrides")?.as_array()?;
     let own =
@@ -70,7 +70,7 @@ fn fixed_colour<'a>(panel: &'a Value, name: &str) -> Option<&'a str> {
     overridden(panel, name, "color")?["fixedColor"].as_str()
 }
 
-/// The colour that the panel's thresholds give a value.
+/// The colour that the panel's thresholds give to a value.
 pub(super) fn threshold_colour(panel: &Value, value: f64) -> &'static str {
     let steps = panel.pointer("/fieldConfig/defaults/thresholds/steps").and_then(Value::as_array);
     let mut reached =
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_legend_has_the_values_of_labels() {
+    fn a_legend_contains_the_values_of_labels() {
         let labels = [("workload".to_owned(), "web".to_owned())].into();
         let series = Series { labels, points: Vec::new() };
         assert_eq!(legend("{{workload}} ({{pidns}})", &series), "web ()");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_colour_from_their_value_on() {
+    fn a_threshold_colours_from_its_value_on() {
         let steps = json!([{ "color": "green", "value": null }, { "color": "red", "value": 0.9 }]);
         let panel = json!({ "fieldConfig": { "defaults": { "thresholds": { "steps": steps } } } });
         assert_eq!(threshold_colour(&panel, 0.5), named_colour("green"));

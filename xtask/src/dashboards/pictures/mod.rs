@@ -1,6 +1,7 @@
-//! Pictures of the dashboards: what their queries answer, drawn as SVG.
+//! Draws the results of the dashboards' queries as SVG.
 //!
-//! They are no screenshots. No Grafana has drawn them, and each states that; they show what a dashboard has, and where.
+//! They are not screenshots. Grafana did not draw them, and each picture says so. They show the contents of a
+//! dashboard and their positions.
 
 mod cells;
 mod curves;
@@ -22,27 +23,27 @@ use super::{files, sample};
 use crate::workspace;
 use svg::{Anchor, DARK, Font, GREY, Rect, Svg};
 
-/// Draw the dashboards from what a Prometheus answers
+/// Draw the dashboards with the data of a Prometheus server
 ///
-/// Without an address the data is made up, and the pictures state that.
+/// Without an address, the data is invented, and the pictures say so.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The Prometheus to ask, such as 127.0.0.1:9090
+    /// The Prometheus to query, such as 127.0.0.1:9090
     #[arg(long, value_name = "IP:PORT")]
     prometheus: Option<SocketAddr>,
     /// The time to show, up to now
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
-    /// How often that Prometheus scrapes
+    /// The scrape interval of that Prometheus
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     scrape_interval: u32,
-    /// The value of a variable, a regular expression; all others match everything
+    /// The value of a variable, a regular expression; all other variables match everything
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     choose: Vec<(String, String)>,
-    /// The source of the data in the pictures [default: the Prometheus that it is from]
+    /// The source of the data, for the pictures [default: the address of the Prometheus]
     #[arg(long, value_name = "TEXT", requires = "prometheus")]
     data: Option<String>,
-    /// The folder to write to
+    /// The directory to write to
     #[arg(long, value_name = "FOLDER", default_value = "dashboards/pictures")]
     out: PathBuf,
 }
@@ -61,7 +62,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     }
     let folder = workspace::target_dir()?.join("dashboards-pictures");
     let prometheus = sample::prometheus(&folder, args.minutes * 60 + 600)?;
-    // The last of the rules, which stand in a table.
+    // Wait for the last recording rule, whose series a table shows.
     prometheus.wait_for("cluster:pidns_namespace_teardown_seconds:p99_1h", Duration::from_secs(20))?;
     variables = Variables { chosen: args.choose.clone(), ..Variables::all(f64::from(sample::STEP)) };
     draw(&prometheus, args, &variables, "MADE-UP DATA")
@@ -73,11 +74,11 @@ fn draw(client: &Client, args: &Args, variables: &Variables, source: &str) -> Re
     }
     let seconds = f64::from(args.minutes) * 60.0;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs_f64();
-    // Some 90 columns, and no more than there are scrapes.
+    // About 90 columns, and at most one for each scrape.
     let step = (seconds / 90.0).ceil().max(variables.scrape_interval);
     let range = Range { start: now - seconds, end: now, step };
     fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+        .with_context(|| format!("cannot create the directory {}", args.out.display()))?;
     for board in files::boards() {
         let dashboard = Dashboard::read(&files::folder().join(format!("{}.json", board.name)))?;
         let picture = page(&dashboard, client, variables, &range, source)?;
@@ -88,12 +89,12 @@ fn draw(client: &Client, args: &Args, variables: &Variables, source: &str) -> Re
     Ok(())
 }
 
-/// A column of Grafana's 24, and a row of its grid, in pixels.
+/// A column of Grafana's 24 and a row of its grid, in pixels.
 const CELL: (f64, f64) = (60.0, 36.0);
 const GAP: f64 = 8.0;
 const TOP: f64 = 64.0;
 
-/// The whole dashboard.
+/// Draws the whole dashboard.
 pub(crate) fn page(
     dashboard: &Dashboard,
     client: &Client,
@@ -156,7 +157,7 @@ fn draw_panel(
     Ok(())
 }
 
-/// Why there is nothing, in lines as wide as the panel.
+/// Draws the reason for missing data, in lines as wide as the panel.
 fn no_data(svg: &mut Svg, text: &str, room: Rect) {
     let font = Font::new(12.0, GREY).at(Anchor::Middle);
     let mut lines: Vec<String> = vec![String::new()];

@@ -1,8 +1,8 @@
-//! Axes, and numbers as Grafana writes them.
+//! Formats axes and numbers like Grafana.
 
 use pidns_monitoring::Range;
 
-/// A number in a unit of Grafana.
+/// Formats a number in one of Grafana's units.
 pub(super) fn number(value: f64, unit: &str) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -17,7 +17,7 @@ pub(super) fn number(value: f64, unit: &str) -> String {
     }
 }
 
-/// At most three digits, without zeros at the end.
+/// At most three digits, without trailing zeros.
 fn plain(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 => 0,
@@ -77,7 +77,7 @@ fn bytes(value: f64) -> String {
     }
 }
 
-/// Marks of an axis from at most `low` to at least `high`: 1, 2 or 5 times a power of ten apart.
+/// Marks of an axis from `low` or below to `high` or above, with steps of 1, 2 or 5 times a power of ten.
 pub(super) fn marks(low: f64, high: f64) -> Vec<f64> {
     let high = if high > low { high } else { low + 1.0 };
     let span = high - low;
@@ -85,14 +85,14 @@ pub(super) fn marks(low: f64, high: f64) -> Vec<f64> {
     let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| span / step <= 4.5);
     let step = step.unwrap_or(10.0 * power);
     let mut marks = vec![(low / step).floor() * step];
-    // Never endless, whatever the numbers are.
+    // The limit of 20 marks keeps the loop finite for any numbers.
     while let Some(last) = marks.last().copied().filter(|last| *last < high && marks.len() < 20) {
         marks.push(last + step);
     }
     marks
 }
 
-/// Hours and minutes of a Unix time, in UTC; and seconds, where the range is so short that minutes are not enough.
+/// Hours and minutes of a Unix time in UTC. Adds seconds if the range is too short for minutes.
 pub(super) fn clock(unix: f64, range: &Range) -> String {
     let minutes = (unix / 60.0).floor();
     let text = format!("{:02.0}:{:02.0}", (minutes / 60.0).floor() % 24.0, minutes % 60.0);
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_in_their_units() {
+    fn numbers_are_formatted_in_their_units() {
         for (value, unit, text) in [
             (0.5, "percentunit", "50 %"),
             (1234.0, "short", "1234"),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_span_the_values_and_are_few() {
+    fn a_few_marks_span_the_values() {
         for (low, high) in [(0.0, 1.0), (0.0, 7.0), (0.0, 0.0), (0.0, 12_345.0), (-3.0, 3.0), (5.0, 5.0)] {
             let marks = marks(low, high);
             assert!((2..=8).contains(&marks.len()), "{low} to {high}: {marks:?}");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_shows_utc_and_seconds_where_minutes_are_not_enough() {
+    fn a_clock_shows_utc_with_seconds_for_short_ranges() {
         let range = |end: f64| Range { start: 0.0, end, step: 1.0 };
         assert_eq!(clock(86_400.0 + 3_667.0, &range(3600.0)), "01:01");
         assert_eq!(clock(86_400.0 + 3_667.0, &range(60.0)), "01:01:07");

@@ -1,14 +1,14 @@
-//! SVG, as text.
+//! Writes SVG text.
 
 use std::fmt::Write as _;
 
-/// A picture that is being drawn.
+/// An unfinished picture.
 pub(super) struct Svg {
     width: f64,
     body: String,
 }
 
-/// Where a text stands beside its point.
+/// The position of a text relative to its point.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -42,7 +42,7 @@ impl Font {
     }
 }
 
-/// A rectangle: its left upper corner, width and height.
+/// A rectangle: its upper left corner, width and height.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rect {
     pub(super) x: f64,
@@ -52,7 +52,7 @@ pub(super) struct Rect {
 }
 
 impl Rect {
-    /// What is left within margins: left, top, right, bottom.
+    /// The rectangle inside margins: left, top, right, bottom.
     pub(super) fn inside(self, [left, top, right, bottom]: [f64; 4]) -> Self {
         Self {
             x: self.x + left,
@@ -82,7 +82,7 @@ impl Svg {
         );
     }
 
-    /// A line through points, and a fill where it is closed.
+    /// Draws a line through points. With a fill, the path is closed.
     pub(super) fn path(&mut self, points: &[(f64, f64)], stroke: &str, fill: Option<(&str, f64)>) {
         let Some((first, rest)) = points.split_first() else { return };
         let mut path = format!("M{:.1} {:.1}", first.0, first.1);
@@ -97,7 +97,7 @@ impl Svg {
         );
     }
 
-    /// Rectangles of one colour.
+    /// Draws rectangles of one colour.
     pub(super) fn rects(&mut self, rects: &[Rect], fill: &str) {
         let mut path = String::new();
         for Rect { x, y, w, h } in rects {
@@ -108,7 +108,7 @@ impl Svg {
         }
     }
 
-    /// One line of text, cut off where it would be wider than `room`.
+    /// Writes one line of text, cut off if it is wider than `room`.
     pub(super) fn text(&mut self, (x, y): (f64, f64), text: &str, font: Font, room: f64) {
         let anchor = match font.anchor {
             Anchor::Start => "start",
@@ -137,7 +137,7 @@ impl Svg {
     }
 }
 
-/// About how wide a text is: fonts differ.
+/// The approximate width of a text, because fonts differ.
 pub(super) fn width_of(text: &str, size: f64) -> f64 {
     f64::from(u32::try_from(text.chars().count()).unwrap_or(u32::MAX)) * size * 0.58
 }
@@ -164,7 +164,7 @@ fn escape(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            // XML has no other control characters.
+            // XML allows no other control characters.
             c if c.is_control() => out.push(' '),
             c => out.push(c),
         }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_others_chose_are_escaped_and_cut() {
+    fn foreign_names_are_escaped_and_cut() {
         let mut svg = Svg::new(100.0);
         svg.text((0.0, 0.0), "<script>\u{7}&\"", Font::new(10.0, DARK), 1000.0);
         svg.text((0.0, 0.0), "a very long name", Font::new(10.0, DARK), 40.0);

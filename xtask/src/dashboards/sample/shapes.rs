@@ -1,4 +1,4 @@
-//! Which series a metric has in the made-up data, and their values.
+//! The series of each metric in the invented data, and their values.
 
 use std::f64::consts::TAU;
 
@@ -7,26 +7,26 @@ use crate::dashboards::catalogue::{Metric, Type};
 /// Labels and their values.
 pub(crate) type Labels = Vec<(String, String)>;
 
-/// When, and where.
+/// A point in time on one machine.
 #[derive(Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct SampleTime {
     /// Unix time, in seconds.
     pub(crate) unix: u64,
     /// Seconds since the beginning of the data.
     pub(crate) since: u32,
-    /// How many seconds the data covers.
+    /// The number of seconds that the data covers.
     pub(crate) seconds: u32,
-    /// 0, 1 …
+    /// The number of the machine: 0, 1 …
     pub(crate) machine: u32,
 }
 
-impl Moment {
-    /// From 0 to 1 over the whole time.
+impl SampleTime {
+    /// The passed share of the time, from 0 to 1.
     fn share(self) -> f64 {
         f64::from(self.since) / f64::from(self.seconds.max(1))
     }
 
-    /// A slow wave from 0 to 1, its own for each series.
+    /// A slow wave from 0 to 1, different for each series.
     fn wave(self, labels: &Labels) -> f64 {
         let phase = f64::from(hash(labels) % 100) / 100.0 + f64::from(self.machine) / 3.0;
         0.5 + 0.5 * ((self.share() * 3.0 + phase) * TAU).sin()
@@ -48,7 +48,7 @@ const NAMESPACES: [Namespace; 6] = [
     ("4026532618", HOST, "1", "podman", "ci-job", "", "", 17.0),
 ];
 
-/// The namespace whose init does not reap, and the one that is about to use up its PIDs.
+/// The namespace whose init does not reap. It also is about to use up its PIDs.
 const LEAKY: &str = "4026532305";
 
 /// All label sets of a metric on one machine.
@@ -122,7 +122,7 @@ const HOOKS: [(&str, &str); 10] = [
     ("zap_pid_ns_processes", "fentry+fexit"),
 ];
 
-/// What is wrong, among all that could be.
+/// The open findings in the invented data, out of all kinds.
 const FINDINGS: [(&str, &str); 5] = [
     ("init-killed", "warning"),
     ("namespace-leaked", "warning"),
@@ -161,7 +161,7 @@ fn values(name: &str, label: &str) -> &'static [&'static str] {
     }
 }
 
-/// A number that is always the same for the same labels.
+/// A hash that is always the same for the same labels.
 fn hash(labels: &Labels) -> u32 {
     let bytes = labels.iter().flat_map(|(name, value)| name.bytes().chain(value.bytes()));
     bytes.fold(2_166_136_261, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619))
@@ -172,10 +172,10 @@ fn label<'a>(labels: &'a Labels, name: &str) -> &'a str {
 }
 
 /// The value of a gauge or a counter.
-pub(crate) fn value(name: &str, kind: Type, labels: &Labels, moment: Moment) -> f64 {
+pub(crate) fn value(name: &str, kind: Type, labels: &Labels, moment: SampleTime) -> f64 {
     if kind == Type::Counter {
         let per_hour = per_hour(name, labels);
-        // Faster and slower, never backwards.
+        // The growth varies, but the counter never decreases.
         let hours = f64::from(moment.since) / 3600.0 + 0.05 * moment.wave(labels);
         let value = per_hour * hours;
         return if name.ends_with("_seconds_total") { value } else { value.floor() };
@@ -234,12 +234,12 @@ pub(crate) fn value(name: &str, kind: Type, labels: &Labels, moment: Moment) -> 
         "process_threads" => 5.0,
         "scrape_duration_seconds" => 0.006 + 0.002 * moment.wave(labels),
         "pidns_namespace_series_dropped" | "pidns_trace_namespaces_counted_together" => 0.0,
-        // `up` and those that only carry labels.
+        // `up`, and metrics that only carry labels.
         _ => 1.0,
     }
 }
 
-/// How fast a counter grows.
+/// The growth of a counter in an hour.
 fn per_hour(name: &str, labels: &Labels) -> f64 {
     let often = match label(labels, "reason") {
         "error" | "signal" => 0.2,
@@ -285,15 +285,15 @@ pub(crate) fn bounds(name: &str) -> Vec<String> {
     bounds.iter().map(|bound| (*bound).to_owned()).chain(["+Inf".to_owned()]).collect()
 }
 
-/// How many observations are at most as large as a bound.
-pub(crate) fn below(name: &str, bound: &str, moment: Moment) -> f64 {
+/// The number of observations up to a bound.
+pub(crate) fn below(name: &str, bound: &str, moment: SampleTime) -> f64 {
     let bounds = bounds(name);
     let last = bounds.len() - 1;
     let all = 90.0 * (f64::from(moment.since) / 3600.0 + 0.05 * moment.wave(&Vec::new()));
     let Some(at) = bounds.iter().position(|own| own == bound).filter(|at| *at < last) else {
         return all.floor();
     };
-    // Most lie in the middle.
+    // Most observations are in the middle.
     let position = f64::from(u32::try_from(at).unwrap_or(0)) / f64::from(u32::try_from(last).unwrap_or(1));
     let share = 1.0 / (1.0 + (-12.0 * (position - 0.35)).exp());
     (all * share).floor()

@@ -1,6 +1,7 @@
-//! What holds of all dashboards, rules and alerts.
+//! Checks of all dashboards, rules and alerts.
 
 mod conventions;
+mod many_machines;
 mod names;
 mod queries;
 mod rule_files;

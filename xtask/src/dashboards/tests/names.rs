@@ -1,4 +1,5 @@
-//! Names of metrics and labels in dashboards, rules and alerts, against docs/metrics.md; anchors, against the runbook.
+//! Compares the metrics and labels in dashboards, rules and alerts with docs/metrics.md, and the anchors with the
+//! runbook.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -13,7 +14,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every query of dashboards, rules and alerts, with where it is from.
+/// Every query of dashboards, rules and alerts, with its origin.
 fn queries() -> Vec<(String, String)> {
     let boards = files::boards();
     let panels = boards.iter().flat_map(|board| board.panels().map(move |panel| (board.title, panel)));
@@ -38,7 +39,7 @@ fn every_metric_and_label_that_is_queried_is_documented() {
 }
 
 #[test]
-fn a_query_of_a_metric_or_label_that_is_not_there_is_found() {
+fn a_query_with_an_unknown_metric_or_label_is_found() {
     let catalogue = Catalogue::read().expect("docs/metrics.md");
     for (query, problem) in [
         ("sum(pidns_namespace_creation_total)", "pidns_namespace_creation_total is not in docs/metrics.md"),
@@ -52,8 +53,8 @@ fn a_query_of_a_metric_or_label_that_is_not_there_is_found() {
 }
 
 #[test]
-fn every_documented_metric_is_in_a_dashboard_or_left_out_knowingly() {
-    // What only a query by hand needs.
+fn every_documented_metric_is_in_a_dashboard_or_in_the_exceptions() {
+    // Metrics that only queries by hand need.
     const NOT_SHOWN: [&str; 3] =
         ["pidns_thread_exits_total", "process_threads", "process_virtual_memory_bytes"];
     let catalogue = Catalogue::read().expect("docs/metrics.md");
@@ -78,7 +79,7 @@ fn every_documented_metric_is_in_a_dashboard_or_left_out_knowingly() {
 fn the_names_of_metrics_follow_the_conventions_of_prometheus() {
     let catalogue = Catalogue::read().expect("docs/metrics.md");
     for (name, Metric { kind, .. }) in &catalogue.0 {
-        assert_eq!(name.ends_with("_total"), *kind == Type::Counter, "{name}: counters alone end in _total");
+        assert_eq!(name.ends_with("_total"), *kind == Type::Counter, "{name}: only counters end in _total");
         assert!(!name.contains("_ns_"), "{name}: promtool reads nanoseconds there");
     }
 }
@@ -91,7 +92,7 @@ fn every_alert_has_summary_description_and_runbook() {
             let found = rule.annotations.iter().find(|(name, _)| *name == key);
             &found.unwrap_or_else(|| panic!("{name} has no {key}")).1
         };
-        assert!(rule.lasts.is_some(), "{name} fires at the first sample that is off");
+        assert!(rule.lasts.is_some(), "{name} fires at the first bad sample");
         let severity =
             rule.labels.iter().find(|(label, _)| *label == "severity").map(|(_, value)| value.as_str());
         assert!(
@@ -102,41 +103,43 @@ fn every_alert_has_summary_description_and_runbook() {
             annotation("summary").split("{{").map(|part| part.rsplit("}}").next().map_or(0, str::len)).sum();
         assert!(
             in_words < 100,
-            "{name}: a summary is one line, not {in_words} letters and what is filled in"
+            "{name}: a summary must be one line, but has {in_words} letters without its variables"
         );
         assert!(
             annotation("summary").contains("instance") || annotation("summary").contains("pidns"),
-            "{name}: has the place"
+            "{name}: the summary must name the place"
         );
-        assert!(annotation("description").ends_with('.'), "{name}: a description is made of sentences");
+        assert!(annotation("description").ends_with('.'), "{name}: a description must be sentences");
         let anchor = format!("#{}", alerts::anchor(name));
         let url = annotation("runbook_url");
         assert!(
             url.starts_with("https://") && url.ends_with(&anchor),
-            "{name}: {url} is no address in the runbook"
+            "{name}: {url} is not an address in the runbook"
         );
     }
 }
 
 #[test]
-fn the_runbook_has_a_section_for_each_alert_and_none_besides() {
+fn the_runbook_has_exactly_one_section_for_each_alert() {
     let runbook = read("docs/runbook.md");
     let sections: Vec<&str> = runbook
         .lines()
         .filter_map(|line| line.strip_prefix("## "))
         .filter(|line| line.starts_with("Pidns"))
         .collect();
-    assert_eq!(sections, alerts::names(), "headings are where the alerts' addresses lead");
+    assert_eq!(sections, alerts::names(), "the alerts' addresses lead to the headings");
 }
 
 #[test]
 fn rules_are_named_by_their_level_metric_and_operation() {
     for rule in rules::groups().iter().flat_map(|group| &group.rules) {
         let parts: Vec<&str> = rule.name.split(':').collect();
-        let [level, metric, _operation] = parts[..] else { panic!("{} has not three parts", rule.name) };
+        let [level, metric, _operation] = parts[..] else {
+            panic!("{} does not have three parts", rule.name)
+        };
         let grouping = promql::uses(&rule.query).grouping;
-        assert!(metric.starts_with("pidns_"), "{}: the metric in the middle", rule.name);
+        assert!(metric.starts_with("pidns_"), "{}: the middle part must be a metric", rule.name);
         assert_eq!(level == "instance", grouping.contains("instance"), "{}: {grouping:?}", rule.name);
-        assert!(grouping.contains("job"), "{}: jobs are never mixed", rule.name);
+        assert!(grouping.contains("job"), "{}: rules must not mix jobs", rule.name);
     }
 }

@@ -1,4 +1,4 @@
-//! Every query of the dashboards, asked of a real Prometheus that has every metric of docs/metrics.md.
+//! Sends every query of the dashboards to a real Prometheus that has every metric of docs/metrics.md.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{
     workspace,
 };
 
-/// Panels that are empty where all is well.
+/// Panels that are empty if there is no fault.
 const EMPTY: [&str; 1] = ["Agents down"];
 
 /// The labels of a legend's template.
@@ -21,14 +21,14 @@ fn labels(legend: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_panel_has_data_where_every_metric_is_there() {
+fn every_panel_has_data_if_every_metric_exists() {
     let folder = workspace::target_dir().expect("target").join("dashboards-queries");
     let prometheus = sample::prometheus(&folder, 3600).expect("a Prometheus with data");
     // The rules are evaluated once a second, one after the other.
     let wait = Duration::from_secs(20);
     prometheus.wait_for("cluster:pidns_namespace_teardown_seconds:p99_1h", wait).expect("rules");
     prometheus.wait_for("cluster:pidns_namespace_creations:rate5m", wait).expect("rules on rules");
-    assert_eq!(prometheus.rule_errors().expect("rules"), [""; 0], "rules that cannot be evaluated");
+    assert_eq!(prometheus.rule_errors().expect("rules"), [""; 0], "some rules cannot be evaluated");
     let end = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
     let range = Range { start: end - 3000.0, end, step: 30.0 };
     let variables = Variables::all(f64::from(sample::STEP));
@@ -47,19 +47,23 @@ fn every_panel_has_data_where_every_metric_is_there() {
                 assert_eq!(series.is_empty(), is_empty, "{place}: {}", target.query);
                 check_names(&place, &panel.json, &target.legend, &series);
                 let is_number = |series: &Series| series.points.iter().any(|(_, value)| value.is_finite());
-                assert!(series.iter().all(is_number), "{place}: no number comes of {}", target.query);
+                assert!(
+                    series.iter().all(is_number),
+                    "{place}: the result of {} is not a number",
+                    target.query
+                );
             }
         }
     }
     for query in documented_queries() {
         let series =
             prometheus.query(&query, None).unwrap_or_else(|error| panic!("docs/metrics.md: {error}"));
-        assert!(!series.is_empty(), "docs/metrics.md: nothing comes of {query}");
+        assert!(!series.is_empty(), "docs/metrics.md: {query} has no result");
     }
     pictures_show_every_panel(&prometheus, &variables, &range);
     assert!(asked > 80, "{asked} queries are too few to be all");
     drop(prometheus);
-    fs::remove_dir_all(&folder).expect("the folder is ours");
+    fs::remove_dir_all(&folder).expect("remove the directory");
 }
 
 /// The queries that docs/metrics.md recommends.
@@ -71,7 +75,7 @@ fn documented_queries() -> Vec<String> {
     let mut queries: Vec<String> = Vec::new();
     for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match queries.last_mut().filter(|_| line.starts_with(' ')) {
-            // It goes on.
+            // This line continues a query.
             Some(query) => query.push_str(line),
             None => queries.push(line.to_owned()),
         }
@@ -86,7 +90,7 @@ fn pictures_show_every_panel(client: &Client, variables: &Variables, range: &Ran
             Dashboard::read(&files::folder().join(format!("{}.json", board.name))).expect("a dashboard");
         let picture =
             pictures::page(&dashboard, client, variables, range, "MADE-UP DATA").expect("a picture");
-        assert!(picture.contains("not by Grafana"), "a picture is not taken for a screenshot");
+        assert!(picture.contains("not by Grafana"), "a picture must say that it is not a screenshot");
         for panel in &dashboard.panels {
             assert!(
                 picture.contains(&format!(">{}</text>", panel.title)),
@@ -99,31 +103,31 @@ fn pictures_show_every_panel(client: &Client, variables: &Variables, range: &Ran
             let is_drawn_with =
                 picture.lines().filter(|line| line.starts_with("<path") || line.starts_with("<rect"));
             let bad: Vec<&str> = is_drawn_with.filter(|line| line.contains(number)).collect();
-            assert!(bad.is_empty(), "{}: no place is {number}: {bad:?}", dashboard.title);
+            assert!(bad.is_empty(), "{}: {number} is not a position: {bad:?}", dashboard.title);
         }
         let [opened, closed] = ["<text", "</text>"].map(|tag| picture.matches(tag).count());
         assert_eq!(opened, closed, "{}", dashboard.title);
     }
 }
 
-/// The labels of legends and of tables' columns are there, or the legend is empty in Grafana.
+/// The labels in legends and table columns must exist, because Grafana would show an empty name.
 fn check_names(place: &str, panel: &serde_json::Value, legend: &str, series: &[Series]) {
     let Some(first) = series.first() else { return };
     for label in labels(legend) {
         assert!(
             first.labels.contains_key(label),
-            "{place}: the legend's {label} is no label of {:?}",
+            "{place}: the legend's {label} is not a label of {:?}",
             first.labels
         );
     }
     let columns =
         panel.pointer("/transformations/1/options/include/names").and_then(|names| names.as_array());
     for column in columns.into_iter().flatten().filter_map(|name| name.as_str()) {
-        // A label that is empty is none.
+        // Prometheus drops empty labels.
         let is_there = series.iter().any(|series| series.labels.contains_key(column));
         assert!(
             column.starts_with("Value") || is_there,
-            "{place}: the column {column} is no label of {:?}",
+            "{place}: the column {column} is not a label of {:?}",
             first.labels
         );
     }

@@ -1,4 +1,4 @@
-//! The rule files, by Prometheus's own tool.
+//! Checks the rule files with promtool.
 
 use std::{collections::BTreeSet, fs};
 
@@ -6,7 +6,7 @@ use crate::dashboards::{alerts, files, promtool, rules};
 
 #[test]
 fn rules_and_alerts_pass_the_checks_and_tests_of_promtool() {
-    promtool::check().expect("promtool agrees");
+    promtool::check().expect("promtool accepts the rules");
 }
 
 fn tests(name: &str) -> String {
@@ -29,8 +29,8 @@ fn every_alert_is_tested_to_fire_and_to_be_silent() {
         };
     }
     let all: BTreeSet<&str> = alerts::names().into_iter().collect();
-    assert_eq!(fires, all, "each fires in a case of dashboards/tests/alerts.yml");
-    assert_eq!(is_silent, all, "each is silent in a case of it");
+    assert_eq!(fires, all, "each alert must fire in a case of dashboards/tests/alerts.yml");
+    assert_eq!(is_silent, all, "each alert must be silent in a case of dashboards/tests/alerts.yml");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A Debian 12 to install into, as debootstrap makes it: downloaded once, copied for each test.
+//! Makes Debian 12 systems with debootstrap. Each is downloaded once, and copied for each test.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::shell;
 
 const RELEASE: &str = "bookworm";
 
-/// The smallest Debian, made where it is not there yet.
+/// The smallest Debian system. Made if it is missing.
 pub(super) fn bare(folder: &Path) -> Result<PathBuf> {
     made(folder, "bare", |root| {
         let mut debootstrap = shell::command("debootstrap");
@@ -21,7 +21,7 @@ pub(super) fn bare(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// That, with systemd to boot it.
+/// The bare system, with systemd to boot it.
 pub(super) fn bootable(folder: &Path) -> Result<PathBuf> {
     let bare = bare(folder)?;
     made(folder, "bootable", |root| {
@@ -33,20 +33,32 @@ pub(super) fn bootable(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Makes it under another name until it is whole.
+/// The system with systemd, and with rpm.
+pub(super) fn bootable_with_rpm(folder: &Path) -> Result<PathBuf> {
+    let bootable = bootable(folder)?;
+    made(folder, "bootable-rpm", |root| {
+        copy(&bootable, root)?;
+        let root = Root(root.to_owned());
+        root.run(&["apt-get", "update"])?;
+        root.run(&["apt-get", "install", "-y", "--no-install-recommends", "rpm"])?;
+        Ok(())
+    })
+}
+
+/// Makes the system under another name and renames it when it is complete.
 fn made(folder: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let base = folder.join("debian").join(name);
     if !base.exists() {
         let unfinished = folder.join("debian").join(format!("{name}.unfinished"));
         remove(&unfinished)?;
-        fs::create_dir_all(folder.join("debian")).context("cannot make a folder")?;
+        fs::create_dir_all(folder.join("debian")).context("cannot create a directory")?;
         make(&unfinished)?;
         fs::rename(&unfinished, &base).with_context(|| format!("cannot make {}", base.display()))?;
     }
     Ok(base)
 }
 
-/// A copy of it, in the place of an older one.
+/// Copies the system, and replaces an older copy.
 pub(super) fn copy(base: &Path, to: &Path) -> Result<()> {
     remove(to)?;
     shell::run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(base).arg(to))
@@ -59,12 +71,12 @@ pub(super) fn remove(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where apt gets this release from.
+/// The mirror from which apt gets this release.
 fn mirror() -> Result<String> {
     let mut apt = Command::new("apt-get");
     apt.args(["indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"]);
     let targets = shell::ask(&mut apt).context("`apt-get indextargets` fails: is this a Debian?")?;
-    mirror_of(&targets).with_context(|| format!("apt is told of no mirror for {RELEASE}"))
+    mirror_of(&targets).with_context(|| format!("apt has no mirror for {RELEASE}"))
 }
 
 fn mirror_of(targets: &str) -> Option<String> {
@@ -80,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirror_is_that_of_the_release_itself() {
+    fn the_mirror_with_the_main_component_of_the_release_is_taken() {
         let targets = "https://a.example/debian-security/ bookworm-security main\n\
                        https://b.example/debian/ bookworm contrib\nhttps://c.example/debian/ bookworm main\n";
         assert_eq!(mirror_of(targets).as_deref(), Some("https://c.example/debian/"));

@@ -1,4 +1,5 @@
-//! The .deb in a Debian that systemd has not booted, as in a chroot or a container: install, use, upgrade, remove, purge.
+//! Tests the .deb in a Debian that systemd has not booted, as in a chroot or a container: install, use, upgrade,
+//! remove, purge.
 
 use std::{
     fs,
@@ -15,9 +16,9 @@ use super::{
     seen,
 };
 
-/// From the downloaded package to the first metrics.
+/// The longest time from the downloaded package to the first metrics.
 const LONGEST: Duration = Duration::from_secs(10);
-/// The user and the capabilities of the unit. (The unit itself is tried in `service`.)
+/// The user and the capabilities of the unit. (`service` tests the unit itself.)
 const AS_THE_SERVICE: [&str; 9] = [
     "setpriv",
     "--reuid=65534",
@@ -39,7 +40,7 @@ pub(super) fn main(folder: &Path, deb: &Path, newer: &Path) -> Result<()> {
         fs::copy(from, root.0.join("tmp").join(to))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
-    // dpkg makes files of its own when it is first used (status-old, …).
+    // dpkg creates its own files at its first use (status-old, …).
     root.run(&["dpkg", "--configure", "--pending"])?;
     let before = root.files()?;
 
@@ -51,9 +52,9 @@ pub(super) fn main(folder: &Path, deb: &Path, newer: &Path) -> Result<()> {
     let left: Vec<_> = after.keys().filter(|file| !before.contains_key(*file)).collect();
     let gone: Vec<_> = before.keys().filter(|file| !after.contains_key(*file)).collect();
     if !left.is_empty() || !gone.is_empty() {
-        bail!("the purged package leaves {left:?}, and takes {gone:?} along");
+        bail!("the purged package leaves {left:?} behind, and removes {gone:?}");
     }
-    seen(&format!("purged, it leaves nothing: {} files and folders as before", after.len()));
+    seen(&format!("after the purge nothing is left: {} files and directories as before", after.len()));
     debian::remove(&root.0)
 }
 
@@ -73,11 +74,11 @@ fn install_and_use(root: &Root) -> Result<()> {
     let mut agent = agent.stdout(Stdio::null()).spawn().context("cannot start the agent")?;
     let answer = metrics(port, LONGEST);
     let served = began.elapsed();
-    // The shell in front of it has become it.
-    let pid = i32::try_from(agent.id()).context("a PID is a small number")?;
-    // SAFETY: kill takes two numbers; the child is ours and not reaped yet, so that its PID is no other's.
+    // The shell that started the agent was replaced by it (exec).
+    let pid = i32::try_from(agent.id()).context("the PID is too large")?;
+    // SAFETY: kill takes two numbers. The child is ours and not reaped yet, so no other process has its PID.
     unsafe { libc::kill(pid, libc::SIGTERM) };
-    let status = agent.wait().context("our own child")?;
+    let status = agent.wait().context("cannot wait for the agent")?;
     let series = answer?.lines().filter(|line| line.starts_with("pidns_")).count();
     if !status.success() {
         bail!("the agent ends with {status} after SIGTERM");
@@ -99,7 +100,7 @@ fn install_and_use(root: &Root) -> Result<()> {
         "usr/share/fish/vendor_completions.d/pidns-trace.fish",
         "usr/share/doc/pidns-trace/copyright",
     ] {
-        // The smallest of Debians is told to leave out manual pages and documents.
+        // The smallest Debian systems exclude manual pages and documents.
         if !root.0.join(file).exists() && !root.0.join("etc/dpkg/dpkg.cfg.d/excludes").exists() {
             bail!("the package does not install /{file}");
         }
@@ -107,7 +108,7 @@ fn install_and_use(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The defaults that an administrator has changed stay.
+/// An upgrade must keep the defaults that an administrator has changed.
 fn upgrade(root: &Root) -> Result<()> {
     let defaults = root.0.join(DEFAULTS);
     let mut text =
@@ -117,7 +118,7 @@ fn upgrade(root: &Root) -> Result<()> {
     root.run(&["dpkg", "--install", "/tmp/newer.deb"])?;
     let version = root.run(&["dpkg-query", "--show", "--showformat=${Version}", "pidns-trace"])?;
     if !version.ends_with("-2") {
-        bail!("version {version} is installed, and not the newer one");
+        bail!("version {version} is installed instead of the newer one");
     }
     if fs::read_to_string(&defaults).ok() != Some(text) {
         bail!("the upgrade has changed /{DEFAULTS}");
@@ -130,7 +131,7 @@ fn upgrade(root: &Root) -> Result<()> {
 fn remove(root: &Root) -> Result<()> {
     root.run(&["dpkg", "--remove", "pidns-trace"])?;
     if root.0.join("usr/bin/pidns-trace").exists() || !root.0.join(DEFAULTS).exists() {
-        bail!("a removed package has no program any more, and still has its configuration");
+        bail!("removing the package must remove the program and keep the configuration");
     }
     root.run(&["dpkg", "--purge", "pidns-trace"])?;
     let state = root.run(&["dpkg-query", "--show", "--showformat=${Package} ", "*"])?;

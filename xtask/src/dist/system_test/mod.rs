@@ -1,10 +1,12 @@
-//! `cargo xtask dist test`: what people do with the packages and the image, done for real.
+//! `cargo xtask dist test`: installs and uses the packages and the image as users do.
 
+mod booted;
 mod debian;
 mod installed;
 mod judges;
 mod root;
 mod service;
+mod upgraded_rpm;
 
 use std::{
     fs,
@@ -15,34 +17,36 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{Source, packages, tools};
 use crate::{
+    program::PROGRAM_VAR,
     setup,
     shell::{self, Privilege},
-    test::PROGRAM_VAR,
 };
 
 /// Options of `dist test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this part
+    /// Run only this part
     #[arg(long, value_enum)]
     only: Option<Part>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// lintian, systemd-analyze, rpm
+    /// hadolint, lintian, systemd-analyze, and the .rpm in an empty directory
     Judges,
     /// The .deb in a Debian without systemd: install, use, upgrade, remove, purge
     Deb,
-    /// The service in a Debian that systemd has booted
+    /// The service in a Debian booted by systemd
     Service,
-    /// The program in a container of its own, beside Docker's, Podman's and containerd's
+    /// The .rpm in a Debian booted by systemd: install, upgrade, remove
+    Rpm,
+    /// The program in its own container, next to containers of Docker, Podman and containerd
     Image,
 }
 
 pub(super) fn main(args: &Args, folder: &Path) -> Result<()> {
     if Privilege::here() != Privilege::Root {
-        bail!("this installs packages into a Debian of its own and mounts: run it as root");
+        bail!("this mounts file systems and installs packages into a separate Debian: run it as root");
     }
     let ready = setup::ready_for_packages()?;
     let source = Source::read()?;
@@ -51,14 +55,14 @@ pub(super) fn main(args: &Args, folder: &Path) -> Result<()> {
     let takes = |part: Part| args.only.is_none_or(|only| only == part);
 
     if takes(Part::Judges) {
+        judges::hadolint()?;
         judges::lintian(&deb)?;
         judges::service(&work)?;
         judges::rpm(&existing(folder, "rpm")?, folder)?;
     }
     if takes(Part::Deb) || takes(Part::Service) {
-        // The same program in a package that apt takes for newer.
-        let newer = folder.join("newer");
-        fs::create_dir_all(&newer).with_context(|| format!("cannot make {}", newer.display()))?;
+        // The same program in a package with a higher version, for the upgrade.
+        let newer = newer_folder(folder)?;
         let newer = packages::deb(
             &source,
             &tools::ready()?,
@@ -71,8 +75,20 @@ pub(super) fn main(args: &Args, folder: &Path) -> Result<()> {
             installed::main(folder, &deb, &newer)?;
         }
         if takes(Part::Service) {
-            service::main(folder, &deb, &newer)?;
+            service::main(folder, &existing(folder, "gz")?, &deb, &newer)?;
         }
+    }
+    if takes(Part::Rpm) {
+        let newer = newer_folder(folder)?;
+        let newer = packages::rpm(
+            &source,
+            &tools::ready()?,
+            &work,
+            &newer,
+            packages::FIRST + 1,
+            packages::Packing::Fast,
+        )?;
+        upgraded_rpm::main(folder, &existing(folder, "rpm")?, &newer)?;
     }
     if takes(Part::Image) {
         let mut cargo = ready.cargo("test");
@@ -82,7 +98,14 @@ pub(super) fn main(args: &Args, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The one package of this kind that `cargo xtask dist` has left.
+/// The directory of the packages with a higher version.
+fn newer_folder(folder: &Path) -> Result<PathBuf> {
+    let newer = folder.join("newer");
+    fs::create_dir_all(&newer).with_context(|| format!("cannot create {}", newer.display()))?;
+    Ok(newer)
+}
+
+/// The only package with this extension that `cargo xtask dist` has made.
 fn existing(folder: &Path, extension: &str) -> Result<PathBuf> {
     let advice = || format!("no .{extension} in {}: run `cargo xtask dist` first", folder.display());
     let files = fs::read_dir(folder).with_context(advice)?;
@@ -97,7 +120,7 @@ fn existing(folder: &Path, extension: &str) -> Result<PathBuf> {
     }
 }
 
-/// Says what was seen.
+/// Prints an observed result.
 fn seen(what: &str) {
     eprintln!("seen: {what}");
 }

@@ -1,4 +1,4 @@
-//! A file system to run programs in as if it were the machine's own, and what its agent answers.
+//! Runs programs in a directory as if it were the root file system, and reads the metrics of an agent there.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// What a chroot needs beside its files, in a mount namespace of its own: nothing of it is left when the command has ended.
+/// Mounts the file systems that a chroot needs. It runs in a separate mount namespace, so that no mount is left when
+/// the command ends.
 const ENTER: &str = r#"
 root=$1; shift
 mount -t proc proc "$root/proc"
@@ -23,11 +24,11 @@ mount --rbind /dev "$root/dev"
 exec chroot "$root" "$@"
 "#;
 
-/// The folder that programs take for `/`.
+/// The directory that programs see as `/`.
 pub(super) struct Root(pub(super) PathBuf);
 
 impl Root {
-    /// The command that runs this in it.
+    /// A command that runs in this root.
     pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "slave", "sh", "-ec", ENTER, "sh"]).arg(&self.0).args(args);
@@ -36,20 +37,20 @@ impl Root {
         command
     }
 
-    /// What it prints; fails if it does.
+    /// Runs it. Returns its stdout, or an error if it fails.
     pub(super) fn run(&self, args: &[&str]) -> Result<String> {
         output(&mut self.command(args))
     }
 
-    /// Each file and folder with its size, but for what is not of a package: mounts and temporary files.
+    /// Each file and directory with its size. Omits mounts and temporary files, which belong to no package.
     pub(super) fn files(&self) -> Result<BTreeMap<PathBuf, u64>> {
         let mut found = BTreeMap::new();
         let mut todo = vec![self.0.clone()];
         while let Some(folder) = todo.pop() {
             for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-                let entry = entry.context("a folder cannot be read to its end")?;
+                let entry = entry.context("cannot read a directory to its end")?;
                 let path = entry.path();
-                let name = path.strip_prefix(&self.0).context("it is below the root")?.to_owned();
+                let name = path.strip_prefix(&self.0).context("a path is outside of the root")?.to_owned();
                 if ["proc", "sys", "dev", "run", "tmp"].iter().any(|mount| name == Path::new(mount)) {
                     continue;
                 }
@@ -66,7 +67,7 @@ impl Root {
     }
 }
 
-/// What the command prints on stdout; fails, with what it prints on stderr, if it does.
+/// Runs the command. Returns its stdout, or an error with its stderr if it fails.
 pub(super) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -77,13 +78,13 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// A port of the loopback interface that nothing listens on.
+/// A free port of the loopback interface.
 pub(super) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
-    Ok(listener.local_addr().context("a listener has an address")?.port())
+    Ok(listener.local_addr().context("the listener has no address")?.port())
 }
 
-/// The agent's metrics, as soon as it has any.
+/// Waits for the agent's first metrics, and returns them.
 pub(super) fn metrics(port: u16, patience: Duration) -> Result<String> {
     let end = Instant::now() + patience;
     loop {

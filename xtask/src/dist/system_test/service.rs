@@ -1,29 +1,26 @@
-//! The .deb in a Debian that systemd has booted, in a container of Podman's.
+//! Tests the .deb, and the archive, in a Debian that systemd has booted, in a Podman container.
 //!
-//! systemd has to be PID 1, which is in the host's PID namespace somebody else: the agent does not start there, as its unit says.
-//! What runs under the unit's restrictions instead is `check`, which loads all programs, and the stream. The agent with the unit's
-//! user and capabilities, in the host's PID namespace, is in `installed`.
+//! systemd must be PID 1 of its PID namespace, but the agent needs the host's PID namespace: its unit keeps it from
+//! starting here. Instead `check` (which loads all programs) and the stream run under the unit's restrictions.
+//! `installed` tests the agent with the unit's user and capabilities in the host's PID namespace.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{
+    booted::{Booted, DropIn, UNIT},
     debian,
-    root::{Root, output},
+    root::Root,
     seen,
 };
+use crate::shell;
 
-const UNIT: &str = "pidns-trace-agent.service";
-const NAME: &str = "pidns-trace-service-test";
-
-/// What runs in place of the agent, confined as it is.
+/// Replaces the agent with other commands under the same restrictions.
 const DROP_IN: &str = "[Unit]
 ConditionVirtualization=
 [Service]
@@ -36,17 +33,14 @@ ExecStart=/usr/bin/pidns-trace --duration 1s -e process.fork
 ExecStart=/usr/bin/cat /proc/self/status
 ";
 
-/// systemd in a container, which ends with this.
-struct Booted {
-    podman: Podman,
-}
+/// An agent that ends with this exit code, and what systemd must then do: nothing, or start it again.
+const ENDINGS: [(u8, [&str; 2]); 3] = [
+    (2, ["ActiveState=activating", "SubState=auto-restart"]),
+    (3, ["ActiveState=failed", "SubState=failed"]),
+    (4, ["ActiveState=failed", "SubState=failed"]),
+];
 
-/// Podman with storage of the test's own.
-struct Podman {
-    folder: PathBuf,
-}
-
-pub(super) fn main(folder: &Path, deb: &Path, newer: &Path) -> Result<()> {
+pub(super) fn main(folder: &Path, archive: &Path, deb: &Path, newer: &Path) -> Result<()> {
     let base = debian::bootable(folder)?;
     let root = Root(folder.join("debian/test-service"));
     debian::copy(&base, &root.0)?;
@@ -55,9 +49,10 @@ pub(super) fn main(folder: &Path, deb: &Path, newer: &Path) -> Result<()> {
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     let before = root.files()?;
-    let booted = Booted::start(Podman::new(folder)?, &root.0)?;
-    install(&booted)?;
+    let booted = Booted::start(folder, &root.0)?;
+    installed_and_not_started(&booted, &["dpkg", "--install", "/opt/first.deb"])?;
     confined(&booted, &root)?;
+    restarted(&booted, &root)?;
     booted.run(&["dpkg", "--install", "/opt/newer.deb"])?;
     if booted.run(&["systemctl", "is-enabled", UNIT])?.trim() != "enabled" {
         bail!("the upgrade has disabled the service");
@@ -65,31 +60,58 @@ pub(super) fn main(folder: &Path, deb: &Path, newer: &Path) -> Result<()> {
     remove(&booted)?;
     drop(booted);
     left(&before, &root)?;
+    by_hand(folder, archive, &root)?;
     debian::remove(&root.0)
 }
 
-/// The service is enabled, and not started where it cannot work; nothing has failed.
-fn install(booted: &Booted) -> Result<()> {
-    booted.run(&["dpkg", "--install", "/opt/first.deb"])?;
+/// The commands in docs/install.md must install the files of the archive, with a unit that starts its program.
+fn by_hand(folder: &Path, archive: &Path, root: &Root) -> Result<()> {
+    shell::run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(root.0.join("opt")))?;
+    let unpacked = archive.file_name().and_then(|name| name.to_str()?.strip_suffix(".tar.gz"));
+    let unpacked = Path::new("/opt").join(unpacked.context("the archive has another name")?);
+    let readme = root.0.join("opt").join(unpacked.strip_prefix("/opt")?).join("README.md");
+    let readme = fs::read_to_string(&readme).with_context(|| format!("cannot read {}", readme.display()))?;
+    let commands = readme.split("```\n").nth(1).context("the archive's README.md shows no commands")?;
+    let commands = format!("cd {}\n{}", unpacked.display(), commands.replace("sudo ", ""));
+
+    let booted = Booted::start(folder, &root.0)?;
+    let installed = installed_and_not_started(&booted, &["sh", "-exc", &commands]);
+    installed.with_context(|| format!("by the commands in docs/install.md:\n{commands}"))?;
+    // This Debian lacks /bin/kill, which the unit needs for a reload. So systemd-analyze always finds a fault.
+    let verify = format!("systemd-analyze verify --man=no /etc/systemd/system/{UNIT} 2>&1 || :");
+    let verified = booted.run(&["sh", "-c", &verify])?;
+    if verified.contains("bin/pidns-trace") {
+        bail!("the archive's unit does not start the installed program: {verified}");
+    }
+    let version = booted.run(&["pidns-trace", "--version"])?;
+    let path = booted.run(&["sh", "-c", "command -v pidns-trace"])?;
+    seen(&format!(
+        "the archive's files install as docs/install.md says: {} in {}",
+        version.trim(),
+        path.trim()
+    ));
+    Ok(())
+}
+
+/// The service must be enabled by this command, not started where it cannot work, and not failed.
+fn installed_and_not_started(booted: &Booted, command: &[&str]) -> Result<()> {
+    booted.run(command)?;
     let enabled = booted.run(&["systemctl", "is-enabled", UNIT])?;
     let state = booted.run(&["systemctl", "show", "--property=ActiveState,ConditionResult,Result", UNIT])?;
     let expected = ["ActiveState=inactive", "ConditionResult=no", "Result=success"];
     if enabled.trim() != "enabled" || !expected.iter().all(|line| state.lines().any(|found| found == *line)) {
         bail!("after the installation the service is {}, {state}", enabled.trim());
     }
-    seen("installed, the service is enabled, and left alone in a container");
+    seen("after the installation the service is enabled, and not started in a container");
     Ok(())
 }
 
-/// All that the unit forbids is no hindrance to what the program does.
+/// The program must work under all restrictions of the unit.
 fn confined(booted: &Booted, root: &Root) -> Result<()> {
-    let folder = root.0.join("etc/systemd/system").join(format!("{UNIT}.d"));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::write(folder.join("test.conf"), DROP_IN).context("cannot write a drop-in")?;
-    booted.run(&["systemctl", "daemon-reload"])?;
+    let changed = DropIn::new(booted, root, DROP_IN)?;
     let started = booted.run(&["systemctl", "start", UNIT]);
     let log = booted.run(&["journalctl", "--unit", UNIT, "--no-pager", "--output=cat"])?;
-    started.with_context(|| format!("confined as the unit wants it, it fails:\n{log}"))?;
+    started.with_context(|| format!("under the unit's restrictions it fails:\n{log}"))?;
     for hook in
         ["sched_process_fork", "sched_process_exec", "sched_process_exit", "signal_generate", "snapshots"]
     {
@@ -98,10 +120,10 @@ fn confined(booted: &Booted, root: &Root) -> Result<()> {
             words.next() == Some(hook) && words.next() == Some("ok")
         };
         if !log.lines().any(|line| is_ok(&line)) {
-            bail!("confined as the unit wants it, {hook} does not work:\n{log}");
+            bail!("under the unit's restrictions {hook} does not work:\n{log}");
         }
     }
-    // As of /proc/self/status: BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH.
+    // As in /proc/self/status: BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH.
     let capabilities = (1_u64 << 39) | (1 << 38) | (1 << 19) | (1 << 2);
     for (field, value) in [
         ("CapEff", format!("{capabilities:016x}")),
@@ -114,9 +136,31 @@ fn confined(booted: &Booted, root: &Root) -> Result<()> {
             bail!("the unit does not set {field} to {value}:\n{log}");
         }
     }
-    fs::remove_dir_all(&folder).context("cannot remove the drop-in")?;
-    booted.run(&["systemctl", "daemon-reload"])?;
-    seen("confined as the unit wants it, the program loads its hooks, takes snapshots and streams");
+    changed.remove()?;
+    seen("under the unit's restrictions the program loads its hooks, takes snapshots and streams");
+    Ok(())
+}
+
+/// An agent that lacks a privilege or a kernel feature must not be started again and again.
+fn restarted(booted: &Booted, root: &Root) -> Result<()> {
+    for (code, expected) in ENDINGS {
+        let text = format!(
+            "[Unit]\nConditionVirtualization=\n[Service]\nExecStart=\nExecStart=/usr/bin/sh -c 'exit {code}'\n"
+        );
+        let changed = DropIn::new(booted, root, &text)?;
+        if booted.run(&["systemctl", "start", UNIT]).is_ok() {
+            bail!("systemd reports that an agent has started which has ended with {code}");
+        }
+        let state = booted.run(&["systemctl", "show", "--property=ActiveState,SubState", UNIT])?;
+        if !expected.iter().all(|line| state.lines().any(|found| found == *line)) {
+            bail!("after exit code {code} the service is {state}");
+        }
+        booted.run(&["systemctl", "stop", UNIT])?;
+        // A unit that has not failed cannot be reset.
+        let _not_failed = booted.run(&["systemctl", "reset-failed", UNIT]);
+        changed.remove()?;
+    }
+    seen("systemd starts the agent again after exit code 2, and not after 3 or 4");
     Ok(())
 }
 
@@ -133,91 +177,14 @@ fn remove(booted: &Booted) -> Result<()> {
     Ok(())
 }
 
-/// Nothing of the package is left: what systemd itself writes while it runs is not of it.
+/// Fails if files of the package are left. Files that systemd itself writes while it runs do not count.
 fn left(before: &std::collections::BTreeMap<PathBuf, u64>, root: &Root) -> Result<()> {
     let after = root.files()?;
     let ours = |file: &&PathBuf| !before.contains_key(*file) && file.to_string_lossy().contains("pidns");
     let left: Vec<_> = after.keys().filter(ours).collect();
     if !left.is_empty() {
-        bail!("the purged package leaves {left:?}");
+        bail!("the purged package leaves {left:?} behind");
     }
-    seen("purged, it leaves no unit and no file");
+    seen("after the purge no unit and no file is left");
     Ok(())
-}
-
-impl Booted {
-    fn start(podman: Podman, root: &Path) -> Result<Self> {
-        podman.remove();
-        let mut run =
-            podman.command(&["run", "--detach", "--name", NAME, "--privileged", "--network", "none"]);
-        // Raising a limit takes a capability that not every machine gives.
-        run.args([
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=1000:1000",
-            "--systemd=always",
-            "--rootfs",
-        ]);
-        output(run.arg(root).arg("/sbin/init")).context("cannot boot systemd in a container")?;
-        let booted = Self { podman };
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let mut state = booted.podman.command(&["exec", NAME, "systemctl", "is-system-running"]);
-            let state = state.output().context("cannot start podman")?;
-            let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
-            if ["running", "degraded"].contains(&state.as_str()) {
-                return Ok(booted);
-            }
-            if Instant::now() > end {
-                bail!("systemd does not get up in a container: `{state}`");
-            }
-            thread::sleep(Duration::from_millis(200));
-        }
-    }
-
-    fn run(&self, args: &[&str]) -> Result<String> {
-        let mut command =
-            self.podman.command(&["exec", NAME, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"]);
-        output(command.args(args))
-    }
-}
-
-impl Drop for Booted {
-    fn drop(&mut self) {
-        self.podman.remove();
-    }
-}
-
-impl Podman {
-    fn new(folder: &Path) -> Result<Self> {
-        let folder = folder.join("podman");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        // Its locks would else be those of the machine's own containers.
-        fs::write(folder.join("containers.conf"), "[engine]\nlock_type = \"file\"\n")
-            .context("cannot write")?;
-        let [data, run] = ["data", "run"].map(|name| folder.join(name).display().to_string());
-        let storage = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{run}\"\ngraphroot = \"{data}\"\n");
-        fs::write(folder.join("storage.conf"), storage).context("cannot write")?;
-        Ok(Self { folder })
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut podman = Command::new("podman");
-        podman
-            .env("CONTAINERS_CONF", self.folder.join("containers.conf"))
-            .env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"));
-        for (option, name) in [("--root", "data"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            podman.arg(option).arg(self.folder.join(name));
-        }
-        podman
-            .args(["--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs"])
-            .args(args);
-        podman
-    }
-
-    /// Nothing to be said where there is none.
-    fn remove(&self) {
-        let _none_there = self.command(&["rm", "--force", "--time", "0", NAME]).output();
-    }
 }

@@ -18,13 +18,13 @@ pub(super) const ACTS: u8 = 17;
 /// Capabilities that differ between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
-    /// Whether namespaces have numbers that are never used again.
+    /// Whether namespaces have ids that are never reused.
     pub(super) ids: bool,
     /// Whether it reports the ends of namespaces.
     pub(super) destructions: bool,
 }
 
-/// A namespace as it is.
+/// A namespace of the toy kernel.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
     inum: NsInum,
@@ -133,7 +133,7 @@ impl ModelKernel {
         self.destroy_unused();
     }
 
-    /// Where this one's children are born, if not in its own namespace.
+    /// The namespace in which this process's children are born, if not its own.
     pub(super) fn pid_for_children(&self, process: &Process) -> Option<NsInum> {
         self.pid_for_children.get(&process.pid).copied()
     }
@@ -149,24 +149,24 @@ impl ModelKernel {
         }
     }
 
-    /// The lowest free number.
+    /// The lowest free number from `from` up.
     fn free_number(from: u32, used: impl Fn(u32) -> bool) -> u32 {
         (from..).find(|&number| !used(number)).expect("there are few")
     }
 
     fn space(&self, inum: NsInum) -> &Space {
-        self.namespaces.iter().find(|space| space.inum == inum).expect("it exists")
+        self.namespaces.iter().find(|space| space.inum == inum).expect("the namespace exists")
     }
 
     fn space_mut(&mut self, inum: NsInum) -> &mut Space {
-        self.namespaces.iter_mut().find(|space| space.inum == inum).expect("it exists")
+        self.namespaces.iter_mut().find(|space| space.inum == inum).expect("the namespace exists")
     }
 
     fn all_processes(&self) -> impl Iterator<Item = &Process> {
         self.living.iter().chain(&self.zombies)
     }
 
-    /// A process that is started now, in this namespace.
+    /// Starts a process in this namespace now.
     fn new_process(&mut self, parent: &Process, ns: NsInum) -> Process {
         self.clock += 1;
         let pid = Self::free_number(2, |pid| self.all_processes().any(|process| process.pid.0 == pid));
@@ -198,7 +198,7 @@ impl ModelKernel {
         inum
     }
 
-    /// Forks to where the children of `parent` go; the first one is PID 1 there.
+    /// Forks into `parent`'s pid_for_children. The first process there is PID 1.
     fn fork(&mut self, parent: &Process) {
         let ns = self.pid_for_children.get(&parent.pid).copied().unwrap_or(parent.ns);
         if self.space(ns).init_start.is_some() && self.living_init(ns).is_none() {
@@ -214,7 +214,7 @@ impl ModelKernel {
         self.living.push(child);
     }
 
-    /// clone(CLONE_NEWPID): it is reported when the child exists.
+    /// clone(CLONE_NEWPID). The event comes after the child exists.
     fn clone_newpid(&mut self, parent: &Process) {
         if parent.pids.len() > 30
             || self.living_init(parent.ns).is_none()
@@ -322,7 +322,7 @@ impl ModelKernel {
         self.emit(Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 1 });
     }
 
-    /// `find_new_reaper()`.
+    /// `find_new_reaper()`, kernel/exit.c.
     fn new_reaper(&self, father: &Process) -> HostPid {
         let find = |pid: HostPid| self.all_processes().find(move |process| process.pid == pid);
         let mut next = father.ppid.and_then(find);
@@ -375,7 +375,7 @@ impl ModelKernel {
             || (space.init_start.is_none() && self.pid_for_children.values().any(|&inum| inum == space.inum))
     }
 
-    /// What exists, as a snapshot.
+    /// A snapshot of the existing processes and namespaces.
     pub(super) fn snapshot(&self) -> Vec<Event> {
         let namespaces = self.namespaces.iter().map(|space| {
             // A snapshot has no birth for a namespace whose PID 1 has exited.

@@ -1,4 +1,4 @@
-//! Which namespace is which, and how far each has come.
+//! Tests of the identity and stages of namespaces.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::text::Name;
 
 const INUM: NsInum = NsInum(200);
 
-/// A namespace of this number as an event has it, with the kernel's own number for it or without.
+/// The namespace [`INUM`] as an event describes it, with or without the kernel's id.
 fn namespace_born(born: u64, kernel_id: Option<u64>) -> Namespace {
     Namespace { kernel_id, ..namespace(INUM.0, 1, HOST.0, born) }
 }
@@ -58,7 +58,7 @@ fn follow_in_order(bodies: impl IntoIterator<Item = Body>) -> World {
     follow(&events)
 }
 
-/// The kernel starts PID 1 before the hook reports the namespace (clone), and the snapshot came before that.
+/// On clone, the kernel starts PID 1 before the hook reports the namespace. Here the snapshot comes before both.
 #[test]
 fn a_late_creation_event_belongs_to_the_namespace_of_the_snapshot() {
     for kernel_id in [None, Some(7)] {
@@ -74,7 +74,7 @@ fn a_late_creation_event_belongs_to_the_namespace_of_the_snapshot() {
             fork(&first, &host()),
             fork(&member, &first),
         ]);
-        let entry = world.namespace(INUM).expect("it exists");
+        let entry = world.namespace(INUM).expect("the namespace exists");
         assert_eq!(
             (entry.init, entry.members, entry.namespace.born_boot_ns),
             (Some(HostPid(5)), 2, Some(BootNs(41)))
@@ -84,7 +84,7 @@ fn a_late_creation_event_belongs_to_the_namespace_of_the_snapshot() {
 }
 
 #[test]
-fn a_snapshot_after_a_loss_distinguishes_a_namespace_from_an_earlier_one_of_its_number() {
+fn a_snapshot_after_a_loss_distinguishes_namespaces_with_the_same_number() {
     for kernel_ids in [[None, None], [Some(7), Some(8)]] {
         let (web, db) = (namespace_born(41, kernel_ids[0]), init_of(6, 90));
         let world = follow_in_order([
@@ -98,7 +98,7 @@ fn a_snapshot_after_a_loss_distinguishes_a_namespace_from_an_earlier_one_of_its_
             snapshot_of(&db, 'S'),
             resync(),
         ]);
-        let entry = world.namespace(INUM).expect("it exists");
+        let entry = world.namespace(INUM).expect("the namespace exists");
         assert_eq!((&entry.stage, entry.init), (&Stage::Alive, Some(HostPid(6))));
         assert_eq!(
             (entry.namespace.born_boot_ns, entry.namespace.kernel_id),
@@ -111,21 +111,21 @@ fn a_snapshot_after_a_loss_distinguishes_a_namespace_from_an_earlier_one_of_its_
 }
 
 #[test]
-fn a_late_event_leaves_the_next_namespace_of_the_number_alone() {
+fn a_late_event_leaves_the_next_namespace_with_that_number_alone() {
     for kernel_ids in [[None, None], [Some(7), Some(8)]] {
         let [web, db] = [namespace_born(41, kernel_ids[0]), namespace_born(91, kernel_ids[1])];
         let last = init_of(6, 90);
         for late in [teardown(&web), init_exit(&web, &init_of(5, 40))] {
             let world =
                 follow_in_order([start(false), create(&db), init(&db, &last), fork(&last, &host()), late]);
-            let entry = world.namespace(INUM).expect("it exists");
+            let entry = world.namespace(INUM).expect("the namespace exists");
             assert_eq!((&entry.stage, entry.members), (&Stage::Alive, 1));
             assert_eq!(entry.namespace.born_boot_ns, Some(BootNs(91)));
         }
     }
 }
 
-/// PID 1 is a zombie when the others are gone, and stays one for as long as its parent does not wait.
+/// PID 1 becomes a zombie when the others are gone, and stays one until its parent waits for it.
 #[test]
 fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
     for destructions in [true, false] {
@@ -139,7 +139,7 @@ fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
             exit(&one),
             teardown(&ns),
         ]);
-        let entry = world.namespace(INUM).expect("it exists");
+        let entry = world.namespace(INUM).expect("the namespace exists");
         assert!(matches!(entry.stage, Stage::Dying { torn_down: true, .. }), "{entry:?}");
         assert!(world.process(HostPid(5)).is_some_and(|zombie| zombie.ended.is_some()), "it is not reaped");
         world.apply(&event(200, reap(&one)));
@@ -151,7 +151,7 @@ fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
 }
 
 #[test]
-fn a_namespace_without_processes_ends_with_its_creator_where_no_event_reports_it() {
+fn an_unused_namespace_ends_with_its_creator_if_destructions_are_not_reported() {
     let (ns, shell) = (namespace_born(41, None), process(&[5], 30, Some(1), HOST.0));
     let unshare =
         Body::NamespaceCreate { ns: ns.clone(), via: Some("unshare".into()), creator: shell.clone() };
@@ -163,7 +163,7 @@ fn a_namespace_without_processes_ends_with_its_creator_where_no_event_reports_it
 }
 
 #[test]
-fn records_of_other_objects_in_a_snapshot_change_those() {
+fn a_holder_in_a_snapshot_updates_the_process_that_holds() {
     let shell = process(&[5], 30, Some(1), HOST.0);
     let holder = Holder::PidForChildren { pid: HostPid(5), comm: None };
     let Body::SnapshotNamespace { ns, .. } = snapshot(Some(40), None) else { panic!() };
@@ -173,7 +173,7 @@ fn records_of_other_objects_in_a_snapshot_change_those() {
     for body in [resync(), snapshot(Some(40), None), snapshot_of(&shell, 'S')] {
         world.apply(&event(300, body));
     }
-    assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), None, "it has gone back since");
+    assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), None, "it has returned since");
 }
 
 #[test]
@@ -182,14 +182,14 @@ fn processes_missing_in_a_complete_snapshot_are_gone() {
     let events = [start(true), snapshot_of(&host(), 'S'), snapshot_of(&shell, 'S'), resync()];
     let mut world = follow_in_order(events.clone());
     world.settle();
-    assert_eq!(world.processes().count(), 2, "no snapshot was shown");
+    assert_eq!(world.processes().count(), 2, "no snapshot arrived");
     let mut world = follow_in_order(events.into_iter().chain([snapshot_of(&host(), 'S')]));
-    assert_eq!(world.processes().count(), 2, "more of it may come");
+    assert_eq!(world.processes().count(), 2, "more records may come");
     world.settle();
     assert_eq!(world.processes().count(), 1);
 }
 
-/// A snapshot gives a namespace whose PID 1 has ended no birth.
+/// A snapshot gives no birth for a namespace whose PID 1 has ended.
 #[test]
 fn an_unreaped_pid_1_keeps_its_namespace_dying_through_a_snapshot() {
     for (destructions, from_the_start) in [(true, false), (false, false), (true, true), (false, true)] {
@@ -206,7 +206,7 @@ fn an_unreaped_pid_1_keeps_its_namespace_dying_through_a_snapshot() {
         let namespace_born = namespace_born.into_iter().filter(|_| !from_the_start).chain([resync()]);
         let mut world = follow_in_order([start(destructions)].into_iter().chain(namespace_born).chain(seen));
         world.settle();
-        let entry = world.namespace(INUM).expect("it exists");
+        let entry = world.namespace(INUM).expect("the namespace exists");
         assert!(!matches!(entry.stage, Stage::Held { .. }), "PID 1 is still there: {entry:?}");
         assert_eq!(entry.init, Some(HostPid(5)));
         world.apply(&event(200, reap(&one)));
@@ -216,7 +216,7 @@ fn an_unreaped_pid_1_keeps_its_namespace_dying_through_a_snapshot() {
 }
 
 #[test]
-fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
+fn a_snapshot_without_holders_keeps_namespaces_that_it_does_not_list() {
     for have_holders in [true, false] {
         let (ns, first) = (namespace_born(41, Some(7)), init_of(5, 40));
         let held = Body::SnapshotNamespace {
@@ -232,7 +232,7 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
         {
             apply(&mut world, at, body);
         }
-        // Its PID 1 is gone by the next one, and something else holds it.
+        // In the next snapshot its PID 1 is gone, and something else holds it.
         world.set_snapshots_have_holders(have_holders);
         apply(&mut world, 60, resync());
         apply(&mut world, 61, snapshot_of(&host(), 'S'));
@@ -241,12 +241,12 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
         assert_eq!(world.namespace(INUM).is_some(), !have_holders);
         if let Some(state) = world.namespace(INUM) {
             assert!(matches!(state.stage, Stage::Held { .. }), "{:?}", state.stage);
-            assert_eq!(state.holders.len(), 1, "what held it stays known");
+            assert_eq!(state.holders.len(), 1, "its holders stay known");
         }
     }
 }
 
-/// A snapshot found its PID 1 as a zombie behind the teardown, and the parent has reaped that since.
+/// A snapshot found its PID 1 as a zombie after the teardown. Since then the parent has reaped it.
 #[test]
 fn a_namespace_whose_zombie_is_reaped_ends_in_a_snapshot_without_holders() {
     for ends_reported in [false, true] {
@@ -273,7 +273,7 @@ fn a_namespace_whose_zombie_is_reaped_ends_in_a_snapshot_without_holders() {
 }
 
 #[test]
-fn a_snapshot_with_the_name_of_a_container_updates_it() {
+fn a_snapshot_updates_the_name_of_a_container() {
     let named = |name: &str| {
         let container = Container { name: Some(Name::from(name)), ..Container::default() };
         let ns = SnapshotNamespace {
@@ -288,7 +288,7 @@ fn a_snapshot_with_the_name_of_a_container_updates_it() {
     assert_eq!(container.and_then(|container| container.name.clone()), Some(Name::from("web")));
 }
 
-/// Each CPU of the kernel hands ids out from a range of its own.
+/// Each CPU allocates ids from its own range.
 #[test]
 fn a_namespace_with_a_smaller_id_can_be_the_later_one() {
     let (first, second) = (namespace_born(100, Some(9000)), namespace_born(200, Some(4097)));
@@ -312,7 +312,7 @@ fn a_namespace_with_a_smaller_id_can_be_the_later_one() {
 }
 
 #[test]
-fn a_reused_number_is_expected_where_no_hook_reports_destructions() {
+fn a_reused_number_is_expected_if_destructions_are_not_reported() {
     for (destructions, expected) in [(false, 0), (true, 1)] {
         let (first, second) = (namespace_born(100, None), namespace_born(200, None));
         let (one, two) = (init_of(5, 101), init_of(6, 201));

@@ -1,12 +1,12 @@
-//! Who takes the children of the dead.
+//! Tests of which process adopts orphans.
 
 use super::*;
 use crate::event::identity::HostPid;
 
-/// Of each process the model names the parent that it has, or what leaves that one open.
+/// The model names the actual parent of each process, or says what makes it uncertain.
 pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &ModelKernel) {
     for process in kernel.living.iter().chain(&kernel.zombies) {
-        let entry = world.process(process.pid).expect("what exists is known");
+        let entry = world.process(process.pid).expect("the model knows every existing process");
         match world.reaper(entry) {
             Reaper::Parent(parent) => {
                 assert_eq!(Some(parent), process.ppid, "{entry:?}");
@@ -24,7 +24,7 @@ pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &ModelKernel) 
     }
 }
 
-/// The host's PID 1; a member (2), its child (3) and grandchild (4); a namespace below (200) with PID 1 (10).
+/// The host's PID 1; a member (2), its child (3) and grandchild (4); a nested namespace (200) with PID 1 (10).
 fn family() -> (World, impl Fn(u32) -> Process) {
     let inside = |pid: u32| match pid {
         1 => process(&[1], 1, None, HOST.0),
@@ -46,12 +46,12 @@ fn family() -> (World, impl Fn(u32) -> Process) {
 
 #[track_caller]
 fn expect_reaper(world: &World, pid: u32, reaper: Reaper) {
-    let entry = world.process(HostPid(pid)).expect("it exists");
+    let entry = world.process(HostPid(pid)).expect("the namespace exists");
     assert_eq!(world.reaper(entry), reaper, "{entry:?}");
 }
 
 #[test]
-fn an_exit_makes_orphans_and_not_a_reaping() {
+fn an_exit_makes_orphans_and_a_reap_does_not() {
     let (mut world, inside) = family();
     let changes = world.apply(&event(20, exit(&inside(2))));
     assert!(changes.contains(&Change::ProcessUpdated(key(3, 3))), "{changes:?}");
@@ -83,7 +83,7 @@ fn an_ancestor_in_between_may_be_a_subreaper_until_an_event_decides() {
 }
 
 #[test]
-fn a_pid_1_that_is_gone_or_another_by_now_is_not_claimed() {
+fn a_pid_1_that_is_gone_is_not_named_as_reaper() {
     let (mut world, inside) = family();
     let host = process(&[1], 1, None, HOST.0);
     world.apply(&event(20, exit(&inside(12))));
@@ -98,7 +98,7 @@ fn orphans_of_a_joined_process_go_to_the_pid_1_of_its_own_namespace() {
     let child = process(&[31, 10], 31, Some(30), 200);
     world.apply(&event(30, fork(&joined, &inside(3))));
     world.apply(&event(31, fork(&child, &joined)));
-    // Its own parent is outside: when that one dies, it goes to a process outside.
+    // Its parent is outside. When that one ends, a process outside adopts it.
     world.apply(&event(32, exit(&inside(3))));
     expect_reaper(&world, 30, Reaper::InitOrSubreaper { init: Some(HostPid(1)) });
     let adopted = Process { ppid: Some(HostPid(2)), ..joined };
@@ -107,7 +107,7 @@ fn orphans_of_a_joined_process_go_to_the_pid_1_of_its_own_namespace() {
 }
 
 #[test]
-fn a_child_in_a_namespace_below_goes_to_the_pid_1_of_its_parents() {
+fn an_orphan_in_a_nested_namespace_goes_to_pid_1_of_its_parents_namespace() {
     let (mut world, inside) = family();
     let inner = process(&[40, 20, 1], 40, Some(11), 300);
     world.apply(&event(40, fork(&inner, &inside(11))));
@@ -116,21 +116,21 @@ fn a_child_in_a_namespace_below_goes_to_the_pid_1_of_its_parents() {
 }
 
 #[test]
-fn a_pid_1_that_exits_keeps_its_children_until_they_are_dead() {
+fn an_exiting_pid_1_keeps_its_children_until_they_end() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(10))));
     expect_reaper(&world, 11, Reaper::Parent(HostPid(10)));
     world.apply(&event(21, exit(&inside(11))));
     expect_reaper(&world, 12, Reaper::Parent(HostPid(10)));
     expect_sound(&world);
-    // Had the ends of its members gone by unseen:
+    // As if we had missed the ends of its members:
     world.apply(&event(22, reap(&inside(10))));
     expect_reaper(&world, 12, Reaper::Unknown);
     expect_sound(&world);
 }
 
 #[test]
-fn a_signal_while_the_parent_dies_names_no_sender() {
+fn a_child_reported_before_its_reparenting_has_an_uncertain_parent() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(12))));
     let exec = Body::ProcessExec {
@@ -151,23 +151,23 @@ fn a_zombie_of_a_snapshot_has_no_children_left() {
     assert_eq!(
         world.process(HostPid(12)).and_then(|zombie| zombie.ended.as_ref()).map(|ended| ended.since),
         Some(None),
-        "its start was not seen"
+        "no event reported its end"
     );
 }
 
 #[test]
-fn the_dead_are_remembered_with_the_parent_they_had() {
+fn gone_processes_are_remembered_with_their_last_parent() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(4))));
     world.apply(&event(21, reap(&inside(4))));
-    let dead = world.history().processes().next().expect("it is gone");
+    let dead = world.history().processes().next().expect("a gone process");
     assert_eq!((dead.state.process.pid, dead.state.parent), (HostPid(4), Some(HostPid(3))));
-    // A reaping can be known only when who has reaped is gone.
+    // The reap may be reported after its reaper is gone.
     for (at, body) in
         [(22, exit(&inside(13))), (23, exit(&inside(12))), (24, reap(&inside(12))), (25, reap(&inside(13)))]
     {
         world.apply(&event(at, body));
     }
-    let dead = world.history().processes().next().expect("it is gone");
+    let dead = world.history().processes().next().expect("a gone process");
     assert_eq!((dead.state.parent, dead.as_it_was().ppid), (None, Some(HostPid(12))));
 }

@@ -138,7 +138,7 @@ pub enum Command {
     /// Store events in a file that `replay` and --from read.
     ///
     /// The file starts with the existing namespaces and processes. Everything is stored; filters apply when the file is
-    /// read. After a loss a new snapshot is taken, and its corrections are stored too.
+    /// read. After a loss a new snapshot is taken and stored, with the number of differences.
     Record(RecordArgs),
     /// Print a recording like the live stream.
     ///
@@ -164,7 +164,7 @@ pub enum Command {
     /// A process has a PID in its own namespace and in all its ancestors. In all other namespaces it is invisible; then
     /// the exit code is 1.
     Pid(PidArgs),
-    /// Explain a namespace, process or container in sentences.
+    /// Show all that is known about a namespace, process or container.
     ///
     /// For a namespace: its state, ancestors, owner, container, PID 1, processes, zombies and the processes that must
     /// reap them, joined processes and their origin, nested namespaces, and holders. For a process: its PID at every

@@ -38,6 +38,10 @@ fn of(input: &DetectorInput<'_>, main: &MainProcess) -> Option<Finding> {
             let process = super::input::described(state);
             input.model_evidence(Fact::Process { role: Role::Survivor, process, ended: false })
         }));
+        let left_out = survivors.len().saturating_sub(LISTED) as u64;
+        if left_out > 0 {
+            evidence.push(input.model_evidence(Fact::ProcessesLeftOut { count: left_out }));
+        }
     }
     let ns = input.ns(main.process.ns);
     // The finding is about the process's own container.
@@ -49,10 +53,11 @@ fn of(input: &DetectorInput<'_>, main: &MainProcess) -> Option<Finding> {
         ns,
         process: Some(main.process.clone()),
         next: evidence
-            .last()
-            .into_iter()
+            .iter()
             .flat_map(|evidence| evidence.fact.processes())
+            .last()
             .map(|it| explain_process(it.pid))
+            .into_iter()
             .collect(),
         evidence,
     })

@@ -80,7 +80,9 @@ fn of(input: &DetectorInput<'_>, forest: &Forest<'_>, inum: NsInum, since: BootN
     if blockers.is_empty() {
         return None;
     }
+    let left_out = blockers.len().saturating_sub(LISTED) as u64;
     blockers.truncate(LISTED);
+    let left_out = (left_out > 0).then(|| input.model_evidence(Fact::ProcessesLeftOut { count: left_out }));
     let keeper = blockers.iter().find_map(|evidence| match &evidence.fact {
         Fact::Blocker { keeper: Some(keeper), .. } => Some((**keeper).clone()),
         _ => None,
@@ -105,7 +107,7 @@ fn of(input: &DetectorInput<'_>, forest: &Forest<'_>, inum: NsInum, since: BootN
         since_boot_ns: since,
         ns: input.ns(inum),
         process: None,
-        evidence: death.into_iter().chain(blockers).chain(unread).collect(),
+        evidence: death.into_iter().chain(blockers).chain(left_out).chain(unread).collect(),
         next,
     })
 }

@@ -110,8 +110,8 @@ impl Page<'_> {
     fn findings(&mut self) -> io::Result<()> {
         let Explanation { findings, .. } = self.explanation;
         let line = |finding: &Finding| {
-            let since = self.since(finding.since_boot_ns);
-            format!("{} {}, for {since}: {}", finding.severity, finding.id, findings::summary(finding))
+            let when = findings::when(finding.id, self.since(finding.since_boot_ns));
+            format!("{} {}, {when}: {}", finding.severity, finding.id, findings::summary(finding))
         };
         let lines: Vec<String> = findings.iter().map(line).collect();
         self.list("Findings", &lines)

@@ -1,13 +1,13 @@
 //! Findings: the problem in one sentence, and the facts that prove it.
 
-use std::io;
+use std::{fmt::Display, io};
 
 use serde::Serialize;
 
 use super::{
     JsonForm, document,
     forest::held_by,
-    phrases::{Death, Duration, Who},
+    phrases::{Death, Duration, Who, signal_origin},
     refusals::reached,
     screen::{Paint, Screen},
     wrap,
@@ -59,7 +59,7 @@ pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::
             Severity::Info => Paint::Cyan,
         };
         let (start, width) = (format!("{}  ", paint.on(&severity, screen.style)), severity.len() + 2);
-        let head = format!("{}  in {place}  for {since}", finding.id);
+        let head = format!("{}  in {place}  {}", finding.id, when(finding.id, since));
         wrap::write((&start, width), &head, width, screen.width, to)?;
         line("  ", &printable(&summary(finding)), 2, to)?;
         for evidence in &finding.evidence {
@@ -81,6 +81,11 @@ pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::
     Ok(())
 }
 
+/// "for 12.2 s", or "1.5 s ago" if it is about a moment.
+pub(super) fn when(id: Diagnosis, since: impl Display) -> String {
+    if id.is_momentary() { format!("{since} ago") } else { format!("for {since}") }
+}
+
 /// The problem in one sentence.
 pub fn summary(finding: &Finding) -> String {
     let who = finding.process.as_ref().map_or_else(|| "a process".to_owned(), |it| Who(it).to_string());
@@ -98,7 +103,11 @@ pub fn summary(finding: &Finding) -> String {
         }
         Diagnosis::TeardownBlocked => {
             let blockers = finding.evidence.iter().filter_map(|evidence| blocker(&evidence.fact));
-            format!("PID 1 has ended and waits for {}", blockers.collect::<Vec<_>>().join("; "))
+            let more = match processes_left_out(finding) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            format!("PID 1 has ended and waits for {}{more}", blockers.collect::<Vec<_>>().join("; "))
         }
         Diagnosis::NamespaceDeadFork => {
             let forker = refused_process(finding).map_or(who, |it| Who(it).to_string());
@@ -111,7 +120,10 @@ pub fn summary(finding: &Finding) -> String {
             });
             let (signal, sender) = signal.unwrap_or_default();
             let sender = sender.map(|sender| format!(" from {}", Who(&sender))).unwrap_or_default();
-            format!("PID 1, {who}, ignored {}{sender}: it has no handler for it", printable(&signal))
+            format!(
+                "PID 1, {who}, ignored {}{sender}: it has no handler for it, or ignores it",
+                printable(&signal)
+            )
         }
         Diagnosis::InitKilled => {
             let death = find(finding, |fact| match fact {
@@ -148,11 +160,22 @@ pub fn summary(finding: &Finding) -> String {
             format!("{} cannot create a PID namespace: {why}", Who(&process))
         }
         Diagnosis::NamespaceLeaked => {
-            let first = finding.evidence.first().map(|evidence| fact(evidence, evidence.boot_ns));
-            let more = finding.evidence.len().saturating_sub(1);
+            let first = match finding.evidence.first().map(|evidence| &evidence.fact) {
+                Some(Fact::Holder { holder }) => held_by(holder),
+                Some(Fact::Process { process, .. }) => {
+                    format!("its PID 1, which {} has not reaped", Who(process))
+                }
+                _ => "an unknown holder".to_owned(),
+            };
+            let holders = finding.evidence.iter().map(|evidence| match &evidence.fact {
+                Fact::Holder { .. } => 1,
+                Fact::HoldersLeftOut { count } => *count,
+                _ => 0,
+            });
+            let more = holders.sum::<u64>().saturating_sub(1);
             let more = if more > 0 { format!(", and {more} more") } else { String::new() };
             let it = if finding.ns.is_some() { "it" } else { "a namespace" };
-            format!("no process is in {it}; kept by {}{more}", first.unwrap_or_default())
+            format!("no process is in {it}; kept by {first}{more}")
         }
         Diagnosis::JoinedLeftover => match finding.severity {
             // Its age is the only evidence.
@@ -164,13 +187,20 @@ pub fn summary(finding: &Finding) -> String {
             }
         },
         Diagnosis::CreatorLeftover => format!("{who} is still running, although its namespace is gone"),
-        Diagnosis::NoCascade => match finding.evidence.len() {
-            0 | 1 => format!("{who} is not PID 1 of its own namespace: its end kills no other process"),
-            more => format!(
-                "the main process {who} has ended, and {} on",
-                Count(more as u64 - 1, "process of its container lives", "processes of its container live")
-            ),
-        },
+        Diagnosis::NoCascade => {
+            let is_survivor = |evidence: &&Evidence| match &evidence.fact {
+                Fact::Process { role, .. } => *role == Role::Survivor,
+                _ => false,
+            };
+            let listed = finding.evidence.iter().filter(is_survivor).count() as u64;
+            match listed + processes_left_out(finding) {
+                0 => format!("{who} is not PID 1 of its own namespace: its end kills no other process"),
+                living => format!(
+                    "the main process {who} has ended, and {} on",
+                    Count(living, "process of its container lives", "processes of its container live")
+                ),
+            }
+        }
         Diagnosis::ProcMismatch => {
             let shown = find(finding, |fact| match fact {
                 Fact::ProcShows { ns, path } => Some(format!("{} shows {ns}", path.for_terminal())),
@@ -224,6 +254,15 @@ fn advice(finding: &Finding) -> Option<&'static str> {
 
 fn find<T>(finding: &Finding, what: impl Fn(&Fact) -> Option<T>) -> Option<T> {
     finding.evidence.iter().find_map(|evidence| what(&evidence.fact))
+}
+
+/// Number of processes that the facts leave out.
+fn processes_left_out(finding: &Finding) -> u64 {
+    let left_out = |fact: &Fact| match fact {
+        Fact::ProcessesLeftOut { count } => Some(*count),
+        _ => None,
+    };
+    find(finding, left_out).unwrap_or(0)
 }
 
 fn refused_process(finding: &Finding) -> Option<&Process> {
@@ -367,12 +406,14 @@ fn fact(evidence: &Evidence, now: BootNs) -> String {
             )
         }
         Fact::Signal { signal, sender, from, fate, count } => format!(
-            "{signal} {} from {} ({from}): {fate}",
+            "{signal} {} from {} ({}): {fate}",
             times(*count),
-            sender.as_ref().map_or_else(|| "the kernel".to_owned(), |sender| Who(sender).to_string())
+            sender.as_ref().map_or_else(|| "the kernel".to_owned(), |sender| Who(sender).to_string()),
+            signal_origin(from)
         ),
         Fact::Holder { holder } => held_by(holder),
         Fact::HoldersLeftOut { count } => format!("{count} more"),
+        Fact::ProcessesLeftOut { count } => format!("{} more", Count(*count, "process", "processes")),
         Fact::Depth { level, limit } => format!("level {level}; the deepest is {limit}"),
         Fact::Threads { process, threads } => format!("{} has {threads} threads", Who(process)),
         Fact::ChildrenGoTo { process, ns } => format!("children of {} start in {ns}", Who(process)),

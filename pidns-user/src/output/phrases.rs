@@ -20,6 +20,14 @@ pub(super) fn spaced(reason: &str) -> String {
     reason.replace('_', " ")
 }
 
+/// "outside": where a signal came from. JSON calls it "ancestor", because the sender is in an ancestor of the namespace.
+pub(super) fn signal_origin(from: &str) -> String {
+    match from {
+        "ancestor" => "outside".to_owned(),
+        other => spaced(other),
+    }
+}
+
 /// "runc[811]".
 pub(super) struct Who<'a>(pub(super) &'a Process);
 

@@ -2,7 +2,7 @@
 
 use super::{
     findings,
-    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, spaced},
+    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, signal_origin, spaced},
     refusals::{self, Refusal},
     screen::Paint,
 };
@@ -174,7 +174,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             detail: format!(
                 "{}, {}",
                 Death { exit, cause },
-                Count(u64::from(*members), "member left", "members left")
+                Count(u64::from(*members), "PID left", "PIDs left")
             ),
         },
         Body::NamespaceDestroy { ns, lived_ns } => Row {
@@ -265,7 +265,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                         let thread = process.ppid == Some(parent.pid);
                         ParentDeath { parent, thread }.to_string()
                     }
-                    Some(sender) => format!("from {} ({from})", Who(sender)),
+                    Some(sender) => format!("from {} ({})", Who(sender), signal_origin(from)),
                     None => "from the kernel".to_owned(),
                 },
                 if *fate == "ignored" { format!(": {}", ignored(signal, from)) } else { String::new() }
@@ -293,7 +293,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 if *thread { "thread: " } else { "" },
                 match &**reason {
                     // The errno suggests a lack of memory, which is misleading.
-                    "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
+                    "namespace_dead" => "but not for lack of memory: the namespace's init is dead".to_owned(),
                     "children_elsewhere" => {
                         "no threads while its children start in another PID namespace".to_owned()
                     }

@@ -62,6 +62,16 @@ diagnoses! {
     ChildrenElsewhere = "children-elsewhere" [Info, Warning];
 }
 
+impl Diagnosis {
+    /// Whether it is about a moment in the past. All others are about situations that last.
+    pub fn is_momentary(self) -> bool {
+        matches!(
+            self,
+            Self::InitIgnoredSignal | Self::InitKilled | Self::CreationRefused | Self::MemberOomKilled
+        )
+    }
+}
+
 impl Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.id())

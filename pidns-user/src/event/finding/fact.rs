@@ -249,6 +249,11 @@ pub enum Fact {
         /// Number of further holders.
         count: u64,
     },
+    /// Further processes, like those of the facts before, that are not listed.
+    ProcessesLeftOut {
+        /// Number of further processes.
+        count: u64,
+    },
     /// The depth of the namespace.
     Depth {
         /// Its level.
@@ -312,6 +317,7 @@ impl Fact {
             | Self::Teardown { .. }
             | Self::Holder { .. }
             | Self::HoldersLeftOut { .. }
+            | Self::ProcessesLeftOut { .. }
             | Self::Depth { .. }
             | Self::ProcShows { .. }
             | Self::Unseen { .. } => (None, None),

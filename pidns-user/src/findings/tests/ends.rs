@@ -50,6 +50,20 @@ fn blocked_teardown_names_the_blocking_processes() {
     assert_eq!(host.ids(13.0), []);
 }
 
+#[test]
+fn blocked_teardown_counts_the_processes_that_it_does_not_list() {
+    let (mut host, _) = story_of_a_wait();
+    for pid in 2..=12 {
+        let member = process(&[INIT + pid, pid + 1], CREATOR);
+        host.add(5.0, fork(member.clone(), process(&[CREATOR], 1))).add(10.0, exit(member));
+    }
+    let finding = host.only_finding(11.5);
+    let listed = finding.evidence.iter().filter(|evidence| matches!(evidence.fact, Fact::Blocker { .. }));
+    assert_eq!(listed.count(), 10);
+    let text = crate::output::findings::summary(&finding);
+    assert!(text.ends_with("; and 2 more"), "{text}");
+}
+
 /// PID 1 has ended and waits for a zombie, which was forked by [`CREATOR`].
 fn story_of_a_wait() -> (TestHost, Process) {
     let mut host = TestHost::new();

@@ -17,8 +17,19 @@ fn leaked_namespace_names_its_holders() {
     let finding = host.only_finding(11.5);
     assert_eq!(
         (finding.id, &finding.evidence[0].fact),
-        (Diagnosis::NamespaceLeaked, &Fact::Holder { holder })
+        (Diagnosis::NamespaceLeaked, &Fact::Holder { holder: holder.clone() })
     );
+    for (left_out, unread, expected) in
+        [(0, 0, "kept by ?[70] fd 4"), (0, 1, "fd 4"), (3, 1, "fd 4, and 3 more")]
+    {
+        let holders = Holders { at: seconds(11.0), holders: vec![holder.clone()], left_out, unread };
+        host.read_holders(holders);
+        let text = crate::output::findings::summary(&host.only_finding(11.5));
+        assert!(text.ends_with(expected), "{text}");
+    }
+    host.read_holders(Holders { at: seconds(11.0), unread: 1, ..Holders::default() });
+    let text = crate::output::findings::summary(&host.only_finding(11.5));
+    assert_eq!(text, "no process is in it; kept by an unknown holder");
     host.add(12.0, Body::NamespaceDestroy { ns: ns(NS, 1), lived_ns: None });
     assert_eq!(host.ids(13.0), []);
 }
@@ -245,6 +256,15 @@ fn container_in_the_hosts_namespace_is_found_after_exec_and_not_during_setup() {
     let finding = host.only_finding(10.0);
     assert_eq!((finding.id, finding.severity), (Diagnosis::NoCascade, Severity::Info), "it has not ended");
     assert_eq!(finding.process.map(|main| main.pid), Some(HostPid(201)));
+    let child = |pid| called(pid, "worker", 201);
+    for pid in 300..320 {
+        host.add(11.0, fork(child(pid), called(201, "sleep", CREATOR)));
+    }
+    host.add(12.0, exit(called(201, "sleep", CREATOR))).add(12.0, reap(called(201, "sleep", CREATOR)));
+    let finding = host.only_finding(14.0);
+    assert_eq!((finding.id, finding.severity), (Diagnosis::NoCascade, Severity::Warning));
+    let text = crate::output::findings::summary(&finding);
+    assert!(text.ends_with("has ended, and 20 processes of its container live on"), "{text}");
 }
 
 #[test]

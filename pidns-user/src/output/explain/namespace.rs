@@ -183,7 +183,7 @@ fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, s
     }
 }
 
-/// ", its PID 1 ended at 14:03:07.120: SIGKILL from bash[811], 6 members left".
+/// ", its PID 1 ended at 14:03:07.120: SIGKILL from bash[811], 6 PIDs left".
 fn init_ended(end: Option<&Event>, sheet: &Page<'_>) -> String {
     match end {
         Some(event) => format!(", its PID 1 ended at {}{}", sheet.clock(event.boot_ns, false), cause_of(end)),
@@ -191,14 +191,12 @@ fn init_ended(end: Option<&Event>, sheet: &Page<'_>) -> String {
     }
 }
 
-/// ": SIGKILL from bash[811], 6 members left".
+/// ": SIGKILL from bash[811], 6 PIDs left".
 fn cause_of(end: Option<&Event>) -> String {
     match end.map(|event| &event.body) {
-        Some(Body::NamespaceInitExit { exit, cause, members, .. }) => format!(
-            ": {}, {}",
-            Death { exit, cause },
-            Count(u64::from(*members), "member left", "members left")
-        ),
+        Some(Body::NamespaceInitExit { exit, cause, members, .. }) => {
+            format!(": {}, {}", Death { exit, cause }, Count(u64::from(*members), "PID left", "PIDs left"))
+        }
         _ => String::new(),
     }
 }

@@ -173,7 +173,7 @@ fn row_is_aligned_with_its_headings_and_escapes_names() {
     assert_eq!(
         row,
         "22:13:20.120  init exit      4026532847    1  48121 → 1       ng\\u{1b}[31minx  \
-         docker/web        SIGKILL from dockerd[811], 6 members left\n"
+         docker/web        SIGKILL from dockerd[811], 6 PIDs left\n"
     );
     let mut headings = Vec::new();
     table(Screen::default()).begin(&mut headings).unwrap();

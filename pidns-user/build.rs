@@ -5,11 +5,13 @@
 
 use std::{
     env, fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, bail};
+use flate2::{Compression, write::ZlibEncoder};
 use object::{
     build::elf::{Builder, SectionData},
     elf::SHT_STRTAB,
@@ -45,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         let bytes = fs::read(&path).with_context(|| format!("cargo left no {}", path.display()))?;
         let bytes =
             without_debug(&bytes).with_context(|| format!("{object} cannot be written without its DWARF"))?;
-        fs::write(embedded(&out, object), bytes)?;
+        fs::write(embedded(&out, object), compressed(&bytes)?)?;
     }
     Ok(())
 }
@@ -61,9 +63,9 @@ fn variable(name: &str) -> anyhow::Result<String> {
     env::var(name).with_context(|| format!("cargo did not set {name}"))
 }
 
-/// Path from which `kernel::object` embeds an object.
+/// Path from which `kernel::object` embeds a compressed object.
 fn embedded(out: &Path, object: &str) -> PathBuf {
-    out.join(format!("{object}.embedded"))
+    out.join(format!("{object}.zlib"))
 }
 
 /// Builds the objects and returns their directory.
@@ -145,6 +147,13 @@ fn without_debug(object: &[u8]) -> object::build::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     builder.write(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Compresses an object.
+fn compressed(object: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(object)?;
+    encoder.finish()
 }
 
 /// Finds a toolchain that can build `core` for eBPF: a nightly with sources, otherwise the linked one.

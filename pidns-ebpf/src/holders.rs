@@ -44,7 +44,7 @@ struct Holder {
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
-extern "C" fn file_ties(context: *const FileContext) -> i32 {
+extern "C" fn file_holders(context: *const FileContext) -> i32 {
     // SAFETY: the kernel's context, which the verifier knows.
     let (meta, task, fd, file) = unsafe {
         (
@@ -77,7 +77,7 @@ extern "C" fn file_ties(context: *const FileContext) -> i32 {
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
-extern "C" fn task_ties(context: *const TaskContext) -> i32 {
+extern "C" fn task_holders(context: *const TaskContext) -> i32 {
     // SAFETY: the kernel's context, which the verifier knows.
     let (meta, task) = unsafe {
         ((&raw const (*context).meta).read_volatile(), (&raw const (*context).task).read_volatile())

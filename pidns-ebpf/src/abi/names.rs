@@ -109,6 +109,6 @@ pub const PROGRAM_REBOOT: &str = "namespace_reboots";
 pub const PROGRAM_SNAPSHOT: &str = "process_snapshot";
 /// Program on iter/task in the same object: lists pid_for_children, and processes' root directories and mount
 /// namespaces.
-pub const PROGRAM_TASK_TIES: &str = "task_ties";
+pub const PROGRAM_TASK_HOLDERS: &str = "task_holders";
 /// Program on iter/task_file in the same object: lists open namespace files.
-pub const PROGRAM_FILE_TIES: &str = "file_ties";
+pub const PROGRAM_FILE_HOLDERS: &str = "file_holders";

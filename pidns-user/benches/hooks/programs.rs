@@ -151,7 +151,7 @@ impl Programs {
     fn load(programs: &[(&str, &str)], consume: bool) -> Result<Self> {
         ensure!(!object::BENCH.is_empty(), "built without eBPF (AYA_BUILD_SKIP): run `cargo xtask bench`");
         let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
-        let mut ebpf = Ebpf::load(object::BENCH).context("load the bench's eBPF object")?;
+        let mut ebpf = Ebpf::load(&object::BENCH.read()?).context("load the bench's eBPF object")?;
         let consumer = if consume {
             let map = ebpf.take_map("RECORDS").context("the bench's object has no RECORDS")?;
             Some(Consumer::start(RingBuf::try_from(map)?))

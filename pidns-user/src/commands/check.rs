@@ -290,15 +290,15 @@ fn check_snapshots(report: &mut CheckReport) {
         Ok(Ok(())) => {
             report.ok("holders", "the kernel's iterator of open files finds the holders of namespaces")
         }
-        Ok(Err(why)) => report.put("holders", Verdict::Gap, why, Some(WITHOUT_TIES.to_owned())),
+        Ok(Err(why)) => report.put("holders", Verdict::Gap, why, Some(WITHOUT_HOLDERS.to_owned())),
         Err(_) => {
-            report.put("holders", Verdict::Gap, "needs the task iterator", Some(WITHOUT_TIES.to_owned()))
+            report.put("holders", Verdict::Gap, "needs the task iterator", Some(WITHOUT_HOLDERS.to_owned()))
         }
     }
 }
 
 /// Consequence of missing holder iterators.
-const WITHOUT_TIES: &str = "tree, explain and record read the holders of namespaces in /proc, which takes several times as long \
+const WITHOUT_HOLDERS: &str = "tree, explain and record read the holders of namespaces in /proc, which takes several times as long \
                             and misses the files of threads that have their own file table";
 
 /// If no function hook works there is one common reason, which is not in any single hook.

@@ -248,11 +248,11 @@ const SNAPSHOT_USES: &[Use] = &[
         lost: "in snapshots, the id of a process's cgroup",
         needs: Needs::All(&["TASK_CGROUPS", "CSS_SET_DEFAULT_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"]),
     },
-    Use { name: "roots of processes", lost: WITHOUT_TIES, needs: Needs::All(layout::HOLDERS) },
-    Use { name: "namespace types", lost: WITHOUT_TIES, needs: Needs::OneOf(layout::KINDS) },
+    Use { name: "roots of processes", lost: WITHOUT_HOLDERS, needs: Needs::All(layout::HOLDERS) },
+    Use { name: "namespace types", lost: WITHOUT_HOLDERS, needs: Needs::OneOf(layout::KINDS) },
 ];
 
-const WITHOUT_TIES: &str = "in snapshots, the kernel's iterators for holders of namespaces: /proc is read instead, which takes \
+const WITHOUT_HOLDERS: &str = "in snapshots, the kernel's iterators for holders of namespaces: /proc is read instead, which takes \
                             several times as long";
 
 #[cfg(test)]

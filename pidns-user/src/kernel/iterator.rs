@@ -56,7 +56,7 @@ impl TaskIterator {
         Self::load_all(true)
     }
 
-    fn load_all(with_ties: bool) -> Result<Self, LoadError> {
+    fn load_all(with_holders: bool) -> Result<Self, LoadError> {
         check_privileges()?;
         if object::SNAPSHOT.is_empty() {
             return Err(LoadError::NoObject);
@@ -67,19 +67,23 @@ impl TaskIterator {
         loader.verifier_log_level(VerifierLogLevel::DEBUG);
         let probe_numbers = (symbols::PROBE_NUMBERS, u32::from(layout.probe_numbers));
         let numbers = layout.offsets.iter().copied().chain([probe_numbers]);
-        let object = Object::with(object::SNAPSHOT, Kfuncs::default(), numbers);
+        let bytes = object::SNAPSHOT
+            .read()
+            .map_err(|error| LoadError::Io { what: "read the embedded eBPF programs", error })?;
+        let object = Object::with(&bytes, Kfuncs::default(), numbers);
         let holders = Err("they were not requested".to_owned());
         let mut iterators = Self { ebpf: loader.load(object.bytes())?, holders };
         iterators.load_one(names::PROGRAM_SNAPSHOT, "task", &attach_points)?;
-        if with_ties {
+        if with_holders {
             iterators.holders = if !has_files {
                 Err("this kernel has no iterator of open files".to_owned())
             } else if !layout.has_holders() {
                 Err("the kernel's structures are not known".to_owned())
             } else {
-                let tasks = iterators.load_one(names::PROGRAM_TASK_TIES, "task", &attach_points);
-                let files = tasks
-                    .and_then(|()| iterators.load_one(names::PROGRAM_FILE_TIES, "task_file", &attach_points));
+                let tasks = iterators.load_one(names::PROGRAM_TASK_HOLDERS, "task", &attach_points);
+                let files = tasks.and_then(|()| {
+                    iterators.load_one(names::PROGRAM_FILE_HOLDERS, "task_file", &attach_points)
+                });
                 files.map_err(|error| error.to_string())
             };
         }
@@ -120,7 +124,7 @@ impl TaskIterator {
         self.holders_loaded().map_err(|why| LoadError::Iterator(why.to_owned()))?;
         let mut reader = HolderReader::new(HostPid(std::process::id()), snapshot);
         // The second program reports files only for processes that the first one found.
-        for program in [names::PROGRAM_TASK_TIES, names::PROGRAM_FILE_TIES] {
+        for program in [names::PROGRAM_TASK_HOLDERS, names::PROGRAM_FILE_HOLDERS] {
             self.run(program, between, |bytes| reader.take(bytes).map_err(|error| damaged(&error)))?;
         }
         reader.finish().map_err(|error| damaged(&error))

@@ -294,7 +294,10 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     ];
     let switches = switches.map(|(name, is_on)| (name, u32::from(is_on)));
     let numbers = layout.offsets.iter().copied().chain(switches).chain([(symbols::EVENT_MASK, event_mask)]);
-    let object = Object::with(object::TRACE, layout.kfuncs, numbers);
+    let bytes = object::TRACE
+        .read()
+        .map_err(|error| LoadError::Io { what: "read the embedded eBPF programs", error })?;
+    let object = Object::with(&bytes, layout.kfuncs, numbers);
     let mut loader = loader_without_btf();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);

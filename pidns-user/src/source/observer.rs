@@ -277,11 +277,11 @@ fn is_new<const N: usize>(given: &mut [bool; N], are: [bool; N]) -> bool {
     *given != before
 }
 
-fn load(with_ties: bool) -> Result<TaskIterator, NoIterator> {
+fn load(with_holders: bool) -> Result<TaskIterator, NoIterator> {
     if namespace::is_initial() != Some(true) {
         return Err(NoIterator::Elsewhere);
     }
-    let iterator = if with_ties { TaskIterator::load_with_holders() } else { TaskIterator::load() };
+    let iterator = if with_holders { TaskIterator::load_with_holders() } else { TaskIterator::load() };
     iterator.map_err(|error| match error {
         LoadError::Privilege(_) | LoadError::UserNamespace => NoIterator::Unprivileged,
         error => NoIterator::Refused(error.to_string()),

@@ -194,7 +194,7 @@ fn add_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
     } else {
         let detail =
             if *has_files { "it needs the rest of its layout" } else { "there is no iterator of open files" };
-        report.put("holders", Verdict::Gap, detail, Some(super::WITHOUT_TIES.to_owned()));
+        report.put("holders", Verdict::Gap, detail, Some(super::WITHOUT_HOLDERS.to_owned()));
     }
     add_losses(report, losses, &layout.offsets);
 }

@@ -28,7 +28,7 @@ impl Alertmanager {
         fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
         let configuration = folder.join("alertmanager.yml");
         fs::write(&configuration, configured(webhook)).map_err(of_file("write", &configuration))?;
-        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
+        let address = free_address().map_err(|error| Error::Start { program: PROGRAM, error })?;
         let arguments = [
             format!("--config.file={}", configuration.display()),
             format!("--storage.path={}", folder.join("alertmanager").display()),

@@ -1,4 +1,4 @@
-//! Queries a Prometheus.
+//! Queries a Prometheus, or a server that answers like one.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{Error, http, samples};
 /// Time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends queries to one Prometheus.
+/// Sends queries to one server: a Prometheus, a VictoriaMetrics or a vmalert.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
@@ -48,17 +48,17 @@ impl Series {
 }
 
 impl Client {
-    /// A client of the Prometheus that listens at this address.
+    /// A client of the server that listens at this address.
     pub fn new(address: SocketAddr) -> Self {
         Self { address }
     }
 
-    /// The address of the Prometheus.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether Prometheus answers queries.
+    /// Whether the server is ready.
     ///
     /// # Errors
     /// [`Error::Connection`] if no server listens.
@@ -69,7 +69,7 @@ impl Client {
     /// The result of a query at a Unix time in seconds, or now.
     ///
     /// # Errors
-    /// [`Error::Query`] if Prometheus refuses the query, [`Error::Connection`] and [`Error::Answer`] if it gives no
+    /// [`Error::Query`] if the server refuses the query, [`Error::Connection`] and [`Error::Answer`] if it gives no
     /// valid answer.
     pub fn query(&self, query: &str, at: Option<f64>) -> Result<Vec<Series>, Error> {
         let at = at.map(|at| at.to_string());
@@ -99,7 +99,7 @@ impl Client {
         Ok(values.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    /// The rules that Prometheus could not evaluate, each with its error.
+    /// The rules that the server could not evaluate, each with its error.
     ///
     /// # Errors
     /// The same as [`Client::query`].
@@ -126,8 +126,11 @@ impl Client {
         if response.status != 200 {
             return Err(self.malformed(path, &format!("status {}", response.status)));
         }
-        samples::sum(&response.body, name, labels)
-            .ok_or_else(|| Error::NoMetric { address: self.address, name: name.to_owned() })
+        samples::sum(&response.body, name, labels).ok_or_else(|| Error::NoMetric {
+            address: self.address,
+            name: name.to_owned(),
+            labels: labels.iter().copied().map(str::to_owned).collect(),
+        })
     }
 
     /// Makes a VictoriaMetrics show all received samples to queries, and merge its files on disk.
@@ -158,12 +161,12 @@ impl Client {
             return Ok(answer["data"].take());
         }
         let reason = answer["error"].as_str().unwrap_or("no reason given").to_owned();
-        Err(Error::Query { query: query.to_owned(), reason })
+        Err(Error::Query { address: self.address, query: query.to_owned(), reason })
     }
 
     fn get(&self, path: &str, timeout: Duration) -> Result<http::Response, Error> {
         http::get(self.address, path, timeout)
-            .map_err(|source| Error::Connection { address: self.address, source })
+            .map_err(|error| Error::Connection { address: self.address, error })
     }
 
     fn malformed(&self, path: &str, problem: &str) -> Error {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{Client, Error, Range, Series};
+use crate::{Client, Error, Range, Series, process::of_file};
 
 /// A dashboard.
 #[derive(Clone, Debug)]
@@ -51,11 +51,7 @@ impl Dashboard {
     /// # Errors
     /// [`Error::File`], and [`Error::Dashboard`] if the file lacks a part that this reader needs.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|source| Error::File {
-            what: "read",
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = fs::read_to_string(path).map_err(of_file("read", path))?;
         let problem = |problem: String| Error::Dashboard { path: path.to_owned(), problem };
         let json: Value = serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
         let panels = json["panels"].as_array().ok_or_else(|| problem("no panels".to_owned()))?;

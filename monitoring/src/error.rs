@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Why Prometheus, Alertmanager or a dashboard could not be used.
+/// Why a server or a dashboard could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is not installed.
@@ -14,22 +14,22 @@ pub enum Error {
         package: &'static str,
     },
     /// The program could not be started.
-    #[error("cannot start {program}: {source}")]
+    #[error("cannot start {program}: {error}")]
     Start {
         /// The program.
         program: &'static str,
         /// The operating system's error.
-        source: io::Error,
+        error: io::Error,
     },
     /// A file or directory could not be read or written.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {error}", path.display())]
     File {
         /// The failed action.
-        what: &'static str,
+        action: &'static str,
         /// The file.
         path: PathBuf,
         /// The operating system's error.
-        source: io::Error,
+        error: io::Error,
     },
     /// The program ended before it was ready.
     #[error("{program} ended before it was ready ({status}); the end of its log:\n{log}")]
@@ -46,7 +46,7 @@ pub enum Error {
     NotReady {
         /// The program.
         program: &'static str,
-        /// The time waited.
+        /// The waiting time.
         after: Duration,
         /// Its last output.
         log: String,
@@ -56,18 +56,18 @@ pub enum Error {
     NoResult {
         /// The query.
         query: String,
-        /// The time waited.
+        /// The waiting time.
         after: Duration,
     },
     /// The connection failed.
-    #[error("cannot talk to {address}: {source}")]
+    #[error("cannot talk to {address}: {error}")]
     Connection {
         /// The server.
         address: SocketAddr,
         /// The operating system's error.
-        source: io::Error,
+        error: io::Error,
     },
-    /// The answer does not have Prometheus's format.
+    /// The answer has another status or format than expected.
     #[error("{address} answered {path} with {problem}")]
     Answer {
         /// The server.
@@ -77,20 +77,24 @@ pub enum Error {
         /// The error in the answer.
         problem: String,
     },
-    /// The metrics that a server exports about itself lack this one.
-    #[error("{address} does not export the metric {name} about itself")]
+    /// The metrics that a server exports about itself have no such series.
+    #[error("{address} does not export the metric {name}{} about itself", matchers(labels))]
     NoMetric {
         /// The server.
         address: SocketAddr,
         /// The metric.
         name: String,
+        /// The labels that a series must have, each as `name="value"`.
+        labels: Vec<String>,
     },
-    /// Prometheus refused a query.
-    #[error("prometheus refuses `{query}`: {reason}")]
+    /// The server refused a query.
+    #[error("{address} refuses `{query}`: {reason}")]
     Query {
-        /// The query.
+        /// The server.
+        address: SocketAddr,
+        /// The query, the name of a label, or `rules`.
         query: String,
-        /// Prometheus's error.
+        /// The server's error.
         reason: String,
     },
     /// A file is not a dashboard.
@@ -98,7 +102,31 @@ pub enum Error {
     Dashboard {
         /// The file.
         path: PathBuf,
-        /// The missing part.
+        /// The problem.
         problem: String,
     },
+}
+
+/// The labels as PromQL writes them behind the name of a metric.
+fn matchers(labels: &[String]) -> String {
+    if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_metric_is_named_with_the_requested_labels() {
+        let missing = |labels: &[&str]| {
+            let labels = labels.iter().copied().map(str::to_owned).collect();
+            let address = ([127, 0, 0, 1], 1).into();
+            Error::NoMetric { address, name: "rows".to_owned(), labels }.to_string()
+        };
+        assert_eq!(missing(&[]), "127.0.0.1:1 does not export the metric rows about itself");
+        assert_eq!(
+            missing(&["a=\"b\"", "c=\"d\""]),
+            "127.0.0.1:1 does not export the metric rows{a=\"b\",c=\"d\"} about itself"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! GET over HTTP/1.0, which is enough to query a Prometheus on this machine.
+//! GET over HTTP/1.0, which is enough to query a server on this machine.
 
 use std::{
     fmt::Write as _,

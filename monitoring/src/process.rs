@@ -52,7 +52,7 @@ impl Process {
         command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         // SAFETY: between fork and exec the closure makes one system call, which takes an integer.
         unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?)) };
-        let child = command.spawn().map_err(|source| Error::Start { program, source })?;
+        let child = command.spawn().map_err(|error| Error::Start { program, error })?;
         Ok(Self { program, child, log: log.to_owned() })
     }
 
@@ -60,12 +60,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Polls until it is ready.
+    /// Waits until the program is ready.
     pub(crate) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), Error> {
         let program = self.program;
         let start = Instant::now();
         while start.elapsed() < READY {
-            if let Some(status) = self.child.try_wait().map_err(|source| Error::Start { program, source })? {
+            if let Some(status) = self.child.try_wait().map_err(|error| Error::Start { program, error })? {
                 let status = status.to_string();
                 return Err(Error::EndedEarly { program, status, log: self.end_of_log() });
             }
@@ -103,9 +103,9 @@ impl Drop for Process {
 }
 
 /// Makes an [`Error::File`] of an I/O error.
-pub(crate) fn of_file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn of_file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::File { what, path, source }
+    move |error| Error::File { action, path, error }
 }
 
 /// Finds a program on PATH.

@@ -16,6 +16,9 @@ use crate::{
     process::{POLL, Process, of_file},
 };
 
+/// The directory for samples, in the directory of a Prometheus.
+const DATA: &str = "data";
+
 /// The configuration of a Prometheus.
 #[derive(Clone, Debug)]
 pub struct Setup<'a> {
@@ -67,6 +70,7 @@ impl<'a> Setup<'a> {
         section(&mut out, "scrape_configs", self.jobs.is_empty());
         for job in &self.jobs {
             let targets: Vec<String> = job.targets.iter().map(|target| quoted(target)).collect();
+            // The metrics keep their own labels, as dashboards/README.md recommends.
             let _ = writeln!(
                 out,
                 "  - job_name: {}\n    honor_labels: true\n    static_configs:\n      - targets: [{}]",
@@ -116,25 +120,12 @@ impl Prometheus {
     /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`]
     /// with the end of its log.
     pub fn start(setup: &Setup<'_>) -> Result<Self, Error> {
-        const PROGRAM: &str = "prometheus";
-        let at = |name: &str| setup.folder.join(name);
-        fs::create_dir_all(setup.folder).map_err(of_file("create the directory", setup.folder))?;
-        let configuration = at("prometheus.yml");
-        fs::write(&configuration, setup.configuration()).map_err(of_file("write", &configuration))?;
-        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
-        let arguments = [
-            format!("--config.file={}", configuration.display()),
-            format!("--storage.tsdb.path={}", at("data").display()),
+        let arguments = vec![
+            format!("--storage.tsdb.path={}", setup.folder.join(DATA).display()),
             // Test data may have any timestamp.
             "--storage.tsdb.retention.time=100y".to_owned(),
-            format!("--web.listen-address={address}"),
-            // With a higher threshold, a failed start logs no reason.
-            "--log.level=warn".to_owned(),
         ];
-        let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
-        let client = Client::new(address);
-        // The first attempts fail, because the server does not listen yet.
-        process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
+        let (process, client) = start(setup.folder, &setup.configuration(), arguments)?;
         Ok(Self { process, client })
     }
 
@@ -143,7 +134,7 @@ impl Prometheus {
         self.process.pid()
     }
 
-    /// Polls the query until it returns a result.
+    /// Repeats the query until it returns a series.
     ///
     /// # Errors
     /// [`Error::NoResult`] after `timeout`, and the same as [`Client::query`].
@@ -163,7 +154,8 @@ impl Prometheus {
 }
 
 /// A running Prometheus in agent mode: it scrapes metrics and sends them to another server. It neither answers queries
-/// nor evaluates rules. Dereferences to its [`Client`], which can read its own metrics. Stopped like a [`Prometheus`].
+/// nor evaluates rules. Dereferences to its [`Client`], which reads the metrics that this Prometheus exports about
+/// itself. Stopped like a [`Prometheus`].
 #[derive(Debug)]
 pub struct PrometheusAgent {
     _process: Process,
@@ -185,24 +177,32 @@ impl PrometheusAgent {
     /// # Errors
     /// As [`Prometheus::start`].
     pub fn start(folder: &Path, configuration: &str, options: &[String]) -> Result<Self, Error> {
-        const PROGRAM: &str = "prometheus";
-        let at = |name: &str| folder.join(name);
-        fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
-        let file = at("prometheus.yml");
-        fs::write(&file, configuration).map_err(of_file("write", &file))?;
-        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
         let mut arguments = options.to_vec();
-        arguments.extend([
-            format!("--config.file={}", file.display()),
-            format!("--storage.agent.path={}", at("data").display()),
-            format!("--web.listen-address={address}"),
-            "--log.level=warn".to_owned(),
-        ]);
-        let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
-        let client = Client::new(address);
-        process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
+        arguments.push(format!("--storage.agent.path={}", folder.join(DATA).display()));
+        let (process, client) = start(folder, configuration, arguments)?;
         Ok(Self { _process: process, client })
     }
+}
+
+/// Starts Prometheus with this configuration and these arguments, and waits until it is ready. Configuration and log
+/// are written to `folder`.
+fn start(folder: &Path, configuration: &str, mut arguments: Vec<String>) -> Result<(Process, Client), Error> {
+    const PROGRAM: &str = "prometheus";
+    fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
+    let file = folder.join("prometheus.yml");
+    fs::write(&file, configuration).map_err(of_file("write", &file))?;
+    let address = free_address().map_err(|error| Error::Start { program: PROGRAM, error })?;
+    arguments.extend([
+        format!("--config.file={}", file.display()),
+        format!("--web.listen-address={address}"),
+        // With a higher threshold, a failed start logs no reason.
+        "--log.level=warn".to_owned(),
+    ]);
+    let mut process = Process::start(PROGRAM, &arguments, &folder.join("prometheus.log"))?;
+    let client = Client::new(address);
+    // The first attempts fail, because the server does not listen yet.
+    process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
+    Ok((process, client))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl VictoriaMetrics {
     pub fn start(folder: &Path, options: &[String]) -> Result<Self, Error> {
         const PROGRAM: &str = "victoria-metrics";
         fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
-        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
+        let address = free_address().map_err(|error| Error::Start { program: PROGRAM, error })?;
         let mut arguments = options.to_vec();
         // If an option is given twice, the last one counts.
         arguments.extend([
@@ -77,7 +77,7 @@ pub struct Rules<'a> {
     pub options: &'a [String],
 }
 
-/// A running vmalert. Dereferences to its [`Client`], which can read the errors of rules. Stopped like a
+/// A running vmalert. Dereferences to its [`Client`], which reads the errors of its rules. Stopped like a
 /// [`VictoriaMetrics`].
 #[derive(Debug)]
 pub struct Vmalert {
@@ -102,11 +102,12 @@ impl Vmalert {
     pub fn start(folder: &Path, victoria: SocketAddr, rules: &Rules<'_>) -> Result<Self, Error> {
         const PROGRAM: &str = "vmalert";
         fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
-        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
+        let address = free_address().map_err(|error| Error::Start { program: PROGRAM, error })?;
         let mut arguments = rules.options.to_vec();
         arguments.extend(rules.files.iter().map(|file| format!("-rule={}", file.display())));
         arguments.extend(
-            ["datasource", "remoteWrite", "remoteRead"].map(|what| format!("-{what}.url=http://{victoria}")),
+            ["datasource", "remoteWrite", "remoteRead"]
+                .map(|service| format!("-{service}.url=http://{victoria}")),
         );
         arguments.push(format!("-httpListenAddr={address}"));
         let mut process = Process::start_of(PACKAGE, PROGRAM, &arguments, &folder.join("vmalert.log"))?;

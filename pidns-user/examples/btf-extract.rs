@@ -9,7 +9,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by returning it from main: that prints a backtrace, and what is wrong here is the file.
+            // If main returned the error, RUST_BACKTRACE would add a backtrace. But the fault is in the file, not in this
+            // program.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -20,8 +21,8 @@ fn run() -> anyhow::Result<()> {
     let args: Vec<_> = env::args_os().skip(1).collect();
     let [file, out] = &args[..] else { bail!("usage: btf-extract FILE OUT") };
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let small = extract(&bytes).with_context(|| format!("no extract of {}", file.display()))?;
+    let small = extract(&bytes).with_context(|| format!("cannot extract from {}", file.display()))?;
     fs::write(out, &small).with_context(|| format!("cannot write {}", out.display()))?;
-    eprintln!("{}: {} of {} bytes", out.display(), small.len(), bytes.len());
+    eprintln!("wrote {}: {} of {} bytes", out.display(), small.len(), bytes.len());
     Ok(())
 }

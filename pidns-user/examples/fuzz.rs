@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If main returned the error, a backtrace would be printed.
+            // If main returned the error, RUST_BACKTRACE would add a backtrace.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! Signal and errno numbers by name.
+//! Names of signal and errno numbers.
 
 /// A signal's name: "SIGKILL", "SIGRTMIN+3".
 pub fn signal_name(number: u32) -> String {
@@ -46,7 +46,8 @@ pub fn signal_name(number: u32) -> String {
     }
 }
 
-/// An errno's name, like "ENOMEM". Only the errors that the watched calls can return have names; others are numbers.
+/// An errno's name, like "ENOMEM". Only the errors that unshare, setns, clone and fork can return have names; others
+/// are numbers.
 pub fn errno_name(number: u32) -> String {
     let name = match number as i32 {
         libc::EPERM => "EPERM",
@@ -77,11 +78,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_have_the_names_that_kill_prints() {
+    fn signals_have_their_names_and_unknown_ones_their_numbers() {
         assert_eq!(signal_name(libc::SIGKILL as u32), "SIGKILL");
         assert_eq!(signal_name(libc::SIGSYS as u32), "SIGSYS");
         assert_eq!(signal_name(libc::SIGRTMIN() as u32), "SIGRTMIN");
         assert_eq!(signal_name(37), "SIGRTMIN+3");
         assert_eq!(signal_name(65), "SIG65");
+    }
+
+    #[test]
+    fn errors_have_their_names_and_unknown_ones_their_numbers() {
+        assert_eq!(errno_name(libc::EPERM as u32), "EPERM");
+        assert_eq!(errno_name(libc::ENOSPC as u32), "ENOSPC");
+        assert_eq!(errno_name(libc::EOPNOTSUPP as u32), "EOPNOTSUPP");
+        assert_eq!(errno_name(libc::EPIPE as u32), "errno 32");
     }
 }

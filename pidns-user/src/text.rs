@@ -1,5 +1,5 @@
-//! Text: untrusted bytes (comm, argv, file names), which are kept unchanged and escaped only here; and counts with a
-//! noun.
+//! Text: untrusted bytes (comm, argv, file names), which are kept unchanged and escaped only here; counts with a noun;
+//! and the similarity of a text to its misspellings.
 
 use std::{
     borrow::Cow,
@@ -10,7 +10,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use unicode_width::UnicodeWidthChar as _;
 
-/// Longest name to read, in bytes. A path has at most 4,096 (PATH_MAX), and so have the kept arguments of an exec.
+/// The longest name that is accepted from JSON, in bytes. Paths and kept arguments have at most 4,096 bytes, so this is
+/// twice as much.
 const LONGEST_NAME: usize = 8 << 10;
 
 /// A name from the kernel: any bytes except NUL.
@@ -23,15 +24,16 @@ impl Name {
         &self.0
     }
 
-    /// Escapes control characters, so that it is safe on a terminal.
+    /// Escapes backslashes, bytes that are not UTF-8, and characters that a terminal would obey or not show.
     pub fn for_terminal(&self) -> impl fmt::Display + '_ {
-        Escaped { bytes: &self.0, controls: true }
+        Escaped { bytes: &self.0, for_terminal: true }
     }
 
-    /// Escapes so that the result is UTF-8 and can be converted back: a backslash is doubled, and a byte that is not
-    /// UTF-8 becomes `\xNN`. Control characters below 0x20 stay, because JSON escapes them itself.
+    /// Escapes so that the result is UTF-8 and can be converted back: a backslash is doubled; a byte that is not UTF-8,
+    /// and each byte of U+007F to U+009F, becomes `\xNN`. Control characters below 0x20 stay, because JSON escapes them
+    /// itself.
     pub fn for_json(&self) -> impl fmt::Display + '_ {
-        Escaped { bytes: &self.0, controls: false }
+        Escaped { bytes: &self.0, for_terminal: false }
     }
 }
 
@@ -42,9 +44,9 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    let mut seen = Seen::default();
+    let mut visibility = Visibility::default();
     for c in text.chars() {
-        if seen.shows(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
+        if visibility.shows(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
     }
     Cow::Owned(out)
 }
@@ -92,7 +94,7 @@ impl<'de> Deserialize<'de> for Name {
         let length = name.0.len();
         if length > LONGEST_NAME {
             return Err(D::Error::custom(format!(
-                "a name of {length} bytes: the longest has {LONGEST_NAME}"
+                "a name of {length} bytes is too long: the limit is {LONGEST_NAME}"
             )));
         }
         Ok(name)
@@ -123,20 +125,20 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 
 struct Escaped<'a> {
     bytes: &'a [u8],
-    controls: bool,
+    for_terminal: bool,
 }
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut seen = Seen::default();
+        let mut visibility = Visibility::default();
         for chunk in self.bytes.utf8_chunks() {
             for character in chunk.valid().chars() {
                 match character {
                     '\\' => {
-                        seen = Seen::default();
+                        visibility = Visibility::default();
                         f.write_str("\\\\")?;
                     }
-                    c if self.controls && !seen.shows(c) => write!(f, "{}", c.escape_unicode())?,
+                    c if self.for_terminal && !visibility.shows(c) => write!(f, "{}", c.escape_unicode())?,
                     // JSON itself escapes the characters below 0x20, but not these, which some terminals obey.
                     c @ '\u{7f}'..='\u{9f}' => {
                         for byte in c.encode_utf8(&mut [0; 4]).bytes() {
@@ -147,7 +149,7 @@ impl fmt::Display for Escaped<'_> {
                 }
             }
             for byte in chunk.invalid() {
-                seen = Seen::default();
+                visibility = Visibility::default();
                 write!(f, "\\x{byte:02x}")?;
             }
         }
@@ -157,14 +159,14 @@ impl fmt::Display for Escaped<'_> {
 
 /// Decides for each character whether a reader can see it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct Visibility {
     /// Whether the last character can carry a mark, such as an accent.
     is_base: bool,
 }
 
-impl Seen {
+impl Visibility {
     /// Whether the character is visible and does not affect others. A mark (such as an accent) is visible on the
-    /// character before it; without one it would appear on text outside.
+    /// character before it; at the start of a name it would change the character before the name.
     fn shows(&mut self, c: char) -> bool {
         // Most text is ASCII: decide that without tables.
         let is_plain = c.is_ascii_graphic() || c == ' ';
@@ -190,8 +192,11 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// A writer for JSON. Characters that a terminal would obey or not show become JSON escapes (`\u202e`): a person who
-/// reads the text is not fooled, and a parser gets the same strings. serde_json writes non-ASCII characters only in
-/// strings, and never splits one.
+/// reads the text is not fooled, and a parser gets the same strings.
+///
+/// serde_json writes non-ASCII characters only in strings, and never splits a character between two writes. It writes
+/// the quotes separately. Each write starts anew, so a mark at the start of a string has no character before it, and is
+/// escaped.
 #[derive(Debug)]
 pub struct JsonText<W>(pub W);
 
@@ -207,11 +212,11 @@ impl<W: io::Write> io::Write for JsonText<W> {
         }
         let text =
             str::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let mut seen = Seen::default();
+        let mut visibility = Visibility::default();
         let mut written = 0;
         for (at, c) in text.char_indices() {
             // JSON's own syntax is ASCII.
-            if seen.shows(c) || (c.is_ascii() && c != '\u{7f}') {
+            if visibility.shows(c) || (c.is_ascii() && c != '\u{7f}') {
                 continue;
             }
             self.0.write_all(&bytes[written..at])?;
@@ -239,7 +244,8 @@ impl fmt::Display for Count {
     }
 }
 
-/// Number of characters to insert, delete, replace or swap with the next to turn one text into the other.
+/// The number of edits that turn one text into the other. An edit inserts, deletes or replaces a character, or swaps two
+/// neighbours.
 pub fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
@@ -282,20 +288,20 @@ mod tests {
     }
 
     #[test]
-    fn similar_texts_have_small_distances() {
-        for (one, other, steps) in [
+    fn the_distance_is_the_number_of_edits() {
+        for (one, other, edits) in [
             ("fork", "fork", 0),
             ("frok", "fork", 1),
             ("proces", "process", 1),
             ("", "ab", 2),
             ("kitten", "sitting", 3),
         ] {
-            assert_eq!((distance(one, other), distance(other, one)), (steps, steps), "{one} {other}");
+            assert_eq!((distance(one, other), distance(other, one)), (edits, edits), "{one} {other}");
         }
     }
 
     #[test]
-    fn terminal_gets_no_control_characters() {
+    fn a_terminal_gets_no_control_characters() {
         let name = Name::from(&b"\x1b[31m\xff\xfe\"\\x\n\xe2\x80\xae"[..]);
         assert_eq!(name.for_terminal().to_string(), "\\u{1b}[31m\\xff\\xfe\"\\\\x\\u{a}\\u{202e}");
     }
@@ -303,7 +309,9 @@ mod tests {
     #[test]
     fn json_text_can_be_converted_back() {
         let name = Name::from(&b"\x1b[31m\xff\"\\x"[..]);
-        assert_eq!(serde_json::to_string(&name).unwrap(), r#""\u001b[31m\\xff\"\\\\x""#);
+        let json = serde_json::to_string(&name).unwrap();
+        assert_eq!(json, r#""\u001b[31m\\xff\"\\\\x""#);
+        assert_eq!(serde_json::from_str::<Name>(&json).unwrap(), name);
     }
 
     #[test]
@@ -337,7 +345,7 @@ mod tests {
             let text = c.to_string();
             let shown = Name::from(&*text).for_terminal().to_string();
             assert_eq!(printable(&text), shown, "{c:?}");
-            // A zero-width character stands alone here.
+            // Each character is alone here, so a zero-width one has no base.
             let is_seen = c.width().is_some_and(|width| width > 0);
             assert!(shown != text || (is_seen && !is_obeyed(c)), "{c:?} is shown as {shown:?}");
             if c.is_alphanumeric()
@@ -417,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_singular() {
+    fn a_count_of_one_has_the_singular() {
         let events = [0, 1, 2].map(|number| Count(number, "event", "events").to_string());
         assert_eq!(events, ["0 events", "1 event", "2 events"]);
     }

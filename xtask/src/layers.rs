@@ -30,7 +30,7 @@ const ORDER: [&[&str]; 18] = [
     &["output"],
     &["findings"],
     &["metrics"],
-    &["web", "top", "export"],
+    &["web"],
     &["cli"],
     &["commands"],
     &[MAIN],
@@ -396,8 +396,9 @@ mod tests {
 
     #[test]
     fn modules_of_one_row_may_not_import_each_other() {
-        let files = [("web/mod.rs", "use crate::top::View;"), ("top/mod.rs", "pub struct View;")];
-        assert_eq!(of(&files), ["web/mod.rs:1: web imports top, which is beside it"]);
+        let files =
+            [("text.rs", "use crate::signals::signal_name;"), ("signals.rs", "pub fn signal_name() {}")];
+        assert_eq!(of(&files), ["text.rs:1: text imports signals, which is beside it"]);
     }
 
     #[test]

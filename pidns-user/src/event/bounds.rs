@@ -48,7 +48,9 @@ pub(super) fn comm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D
     let comm = Name::deserialize(deserializer)?;
     let length = comm.as_bytes().len();
     if length > LONGEST_COMM {
-        return Err(D::Error::custom(format!("a comm of {length} bytes: the longest has {LONGEST_COMM}")));
+        return Err(D::Error::custom(format!(
+            "a comm of {length} bytes is too long: the limit is {LONGEST_COMM}"
+        )));
     }
     Ok(comm)
 }

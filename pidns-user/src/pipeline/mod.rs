@@ -12,10 +12,7 @@ pub mod threaded_consumer;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -29,7 +26,7 @@ pub use self::{
     threaded_consumer::ThreadedConsumer,
 };
 use crate::{
-    event::{Body, Event, Process, container::Container, identity::BootNs},
+    event::{Body, Event, Process, identity::BootNs},
     model::{Change, World},
     source::{Progress, Source, SourceError, observer::SnapshotError},
 };
@@ -65,12 +62,12 @@ pub struct Report {
 /// A source, and the steps that process its events.
 pub struct Pipeline<S> {
     source: S,
-    core: Core,
+    steps: EventSteps,
     resync: Option<Resync>,
 }
 
 /// The steps that every event goes through.
-struct Core {
+struct EventSteps {
     containers: ContainerSource,
     world: Option<World>,
     follow: Follow,
@@ -84,20 +81,20 @@ struct Core {
     has_begun: bool,
 }
 
-/// The consumers of a run, and what each still wants.
+/// The consumers of a run, and the events that each still wants.
 struct Consumers<'a, 'b> {
-    consumers: &'a mut [&'b mut dyn Consumer],
+    all: &'a mut [&'b mut dyn Consumer],
     wants: Vec<Wants>,
     /// Set when the end is requested.
     stop: &'a AtomicBool,
-    /// Whether the source has ended. The end of the stream follows, also for consumers that want no more.
+    /// Whether the source has ended. The last events then go to all consumers, even those that want no more.
     at_the_end: bool,
 }
 
 impl<S: Source> Pipeline<S> {
     /// Creates a pipeline. [`Self::run`] runs it.
     pub fn new(source: S, follow: Follow, containers: ContainerSource) -> Self {
-        let core = Core {
+        let steps = EventSteps {
             is_live: source.is_live(),
             containers,
             world: follow.has_model().then(World::default),
@@ -107,7 +104,7 @@ impl<S: Source> Pipeline<S> {
             found_zombies: Vec::new(),
             has_begun: false,
         };
-        Self { source, core, resync: None }
+        Self { source, steps, resync: None }
     }
 
     /// Adds snapshots, which seed the model and repair it after a loss.
@@ -116,14 +113,14 @@ impl<S: Source> Pipeline<S> {
         self
     }
 
-    /// Sets a model that is not empty, or remembers more gone objects than the default.
+    /// Replaces the model, for example by one that remembers more objects that are gone.
     pub fn with_model(mut self, world: World) -> Self {
-        self.core.world = Some(world);
+        self.steps.world = Some(world);
         self
     }
 
-    /// Runs until the source ends, `stop` is set, or no consumer wants more. (Without consumers, it runs until the
-    /// source ends.) Returns the source and the model.
+    /// Runs until the source ends, `stop` is set, or no consumer wants more. Without consumers, it runs until the source
+    /// ends or `stop` is set. Returns the source and the model.
     pub fn run(
         mut self,
         consumers: &mut [&mut dyn Consumer],
@@ -131,7 +128,7 @@ impl<S: Source> Pipeline<S> {
     ) -> (Report, S, Option<World>) {
         let began = Instant::now();
         let wants = vec![Wants::More; consumers.len()];
-        let mut consumers = Consumers { consumers, wants, stop, at_the_end: false };
+        let mut consumers = Consumers { all: consumers, wants, stop, at_the_end: false };
         consumers.each(|consumer| consumer.begin());
         let mut error = self.stream(&mut consumers).err();
         if let Err(another) = self.drain(&mut consumers) {
@@ -143,43 +140,44 @@ impl<S: Source> Pipeline<S> {
         }
         let without_snapshot = self.resync.as_ref().is_some_and(Resync::is_first_missing);
         let without_repair = self.resync.as_ref().is_some_and(Resync::is_repair_missing);
-        let failures = consumers.consumers.iter_mut().filter_map(|consumer| consumer.finish().err());
+        let failures = consumers.all.iter_mut().filter_map(|consumer| consumer.finish().err());
         let report = Report {
             failures: failures.collect(),
-            lost: self.core.lost_by_stage,
+            lost: self.steps.lost_by_stage,
             duration: began.elapsed(),
             without_snapshot,
             without_repair,
             error,
         };
-        (report, self.source, self.core.world)
+        (report, self.source, self.steps.world)
     }
 
-    /// Runs until the source ends, or no more events are wanted.
+    /// Runs until the source ends, `stop` is set, or no consumer wants more.
     fn stream(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         while !consumers.stop.load(Ordering::Acquire) && !consumers.are_done() {
-            let holds = self.resync.as_ref().is_some_and(Resync::holds_events);
-            let progress = if holds {
+            let events_wait = self.resync.as_ref().is_some_and(Resync::holds_events);
+            let progress = if events_wait {
                 self.source.hold(true)?;
                 Progress::Idle
             } else {
-                let core = &mut self.core;
-                match self.source.read(&mut |events| core.events(events, consumers)) {
+                let steps = &mut self.steps;
+                match self.source.read(&mut |events| steps.events(events, consumers)) {
                     // Damage after the last wanted event does not matter.
                     Err(_) if consumers.are_done() => break,
                     read => read?,
                 }
             };
-            self.keep_true(consumers, progress != Progress::More)?;
-            // A snapshot must be written before the events that wait for it.
+            self.update_from_snapshots(consumers, progress != Progress::More)?;
+            // While events wait for a snapshot, consumers add no events of their own: those would come before the
+            // snapshot.
             if !self.resync.as_ref().is_some_and(Resync::holds_events) {
-                consumers.tick(self.core.world.as_ref());
-                for (boot_ns, body) in consumers.own_events(self.core.world.as_ref(), self.source.now()) {
+                consumers.tick(self.steps.world.as_ref());
+                for (boot_ns, body) in consumers.own_events(self.steps.world.as_ref(), self.source.now()) {
                     let mut event = self.source.event_at(boot_ns, body);
-                    self.core.event(&mut event, false, consumers);
+                    self.steps.event(&mut event, false, consumers);
                 }
                 if let Some(resync) = &mut self.resync {
-                    resync.hasten(consumers.consumers.iter().any(|consumer| consumer.needs_snapshot()));
+                    resync.hasten(consumers.all.iter().any(|consumer| consumer.needs_snapshot()));
                 }
             }
             if progress == Progress::End {
@@ -194,8 +192,8 @@ impl<S: Source> Pipeline<S> {
         self.source.stop();
         // If events wait for a snapshot, it comes first. If it takes too long, it is given up.
         let snapshot = self.last_snapshot(false, consumers);
-        let core = &mut self.core;
-        while self.source.read(&mut |events| core.events(events, consumers))? != Progress::End {}
+        let steps = &mut self.steps;
+        while self.source.read(&mut |events| steps.events(events, consumers))? != Progress::End {}
         snapshot
     }
 
@@ -204,36 +202,42 @@ impl<S: Source> Pipeline<S> {
         let repaired = self.last_snapshot(true, consumers);
         if let Some(mut end) = self.source.end() {
             if let Body::StreamEnd { model, lost, .. } = &mut end.body {
-                self.core.lost_by_stage = lost.iter().map(|(stage, n)| (stage.to_string(), *n)).collect();
-                if let (Some(resync), Some(world)) = (&self.resync, &mut self.core.world) {
+                self.steps.lost_by_stage = lost.iter().map(|(stage, n)| (stage.to_string(), *n)).collect();
+                if let (Some(resync), Some(world)) = (&self.resync, &mut self.steps.world) {
                     *model = Some(resync.count(world));
                 }
             }
-            self.core.event(&mut end, false, consumers);
+            self.steps.event(&mut end, false, consumers);
         }
         repaired
     }
 
-    /// Takes snapshots when they are due, and applies those that are ready.
-    fn keep_true(&mut self, consumers: &mut Consumers<'_, '_>, is_read: bool) -> Result<(), PipelineError> {
-        let (Some(resync), Some(world)) = (&mut self.resync, &self.core.world) else {
-            if std::mem::take(&mut self.core.lost) {
-                self.core.containers.mark_stale();
+    /// Takes snapshots when they are due, and applies those that are ready. Without snapshots, reads /proc after a loss.
+    /// `is_caught_up`: the source has nothing more for now.
+    fn update_from_snapshots(
+        &mut self,
+        consumers: &mut Consumers<'_, '_>,
+        is_caught_up: bool,
+    ) -> Result<(), PipelineError> {
+        let (Some(resync), Some(world)) = (&mut self.resync, &self.steps.world) else {
+            // A lost event may have reported a new PID 1, and no snapshot will name it: find it in /proc.
+            if std::mem::take(&mut self.steps.lost) {
+                self.steps.containers.mark_stale();
             }
-            if is_read && self.core.has_begun {
-                self.core.containers.find_inits(false);
+            if is_caught_up && self.steps.has_begun {
+                self.steps.containers.find_inits(false);
             }
             return Ok(());
         };
-        if std::mem::take(&mut self.core.lost) {
+        if std::mem::take(&mut self.steps.lost) {
             resync.mark_stale();
         }
-        if !self.core.has_begun {
+        if !self.steps.has_begun {
             return Ok(());
         }
         let source = &mut self.source;
-        let bodies = resync.step(world, is_read, &mut hold(source, consumers.stop));
-        self.give(bodies, consumers)
+        let bodies = resync.step(world, is_caught_up, &mut hold_regularly(source, consumers.stop));
+        self.apply_snapshot(bodies, consumers)
     }
 
     /// Waits a short while for the snapshot that is being taken. With `repairs`, also takes one if events were lost.
@@ -242,16 +246,17 @@ impl<S: Source> Pipeline<S> {
         repairs: bool,
         consumers: &mut Consumers<'_, '_>,
     ) -> Result<(), PipelineError> {
-        let (Some(resync), Some(world)) = (&mut self.resync, &self.core.world) else { return Ok(()) };
-        if std::mem::take(&mut self.core.lost) {
+        let (Some(resync), Some(world)) = (&mut self.resync, &self.steps.world) else { return Ok(()) };
+        if std::mem::take(&mut self.steps.lost) {
             resync.mark_stale();
         }
         let source = &mut self.source;
-        let bodies = resync.last_step(world, repairs, &mut hold(source, consumers.stop));
-        self.give(bodies, consumers)
+        let bodies = resync.last_step(world, repairs, &mut hold_regularly(source, consumers.stop));
+        self.apply_snapshot(bodies, consumers)
     }
 
-    fn give(
+    /// Passes the notices and events of a snapshot on.
+    fn apply_snapshot(
         &mut self,
         bodies: Result<Vec<Body>, SnapshotError>,
         consumers: &mut Consumers<'_, '_>,
@@ -260,12 +265,15 @@ impl<S: Source> Pipeline<S> {
             consumers.each(|consumer| consumer.notice(&notice));
         }
         let bodies = bodies?;
-        if let (false, Some(world), Some(resync)) = (bodies.is_empty(), &mut self.core.world, &self.resync) {
+        if bodies.is_empty() {
+            return Ok(());
+        }
+        if let (Some(world), Some(resync)) = (&mut self.steps.world, &self.resync) {
             world.processes_are_as_of(resync.snapshot_boot_ns());
             world.set_snapshots_have_holders(resync.has_holders());
         }
         self.emit(bodies, consumers);
-        for process in self.core.found_zombies.drain(..) {
+        for process in self.steps.found_zombies.drain(..) {
             self.source.found_zombie(&process);
         }
         Ok(())
@@ -277,16 +285,16 @@ impl<S: Source> Pipeline<S> {
         let mut events: Vec<Event> =
             bodies.into_iter().map(|body| self.source.event_at(BootNs::default(), body)).collect();
         // Reading a container takes several file reads, and there can be thousands. The agent only follows namespaces,
-        // and takes snapshots all the time.
-        let sparing = matches!(self.core.follow, Follow::Namespaces { .. });
-        let mut between = hold(&mut self.source, consumers.stop);
+        // and takes snapshots all the time, so only some of the processes are read at each snapshot.
+        let sparing = matches!(self.steps.follow, Follow::Namespaces { .. });
+        let mut between = hold_regularly(&mut self.source, consumers.stop);
         for event in &events {
-            self.core.containers.learn(event, sparing);
+            self.steps.containers.learn(event, sparing);
             between();
         }
-        let last = events.len();
+        let count = events.len();
         for (number, event) in events.iter_mut().enumerate() {
-            self.core.event(event, number + 1 == last, consumers);
+            self.steps.event(event, number + 1 == count, consumers);
             between();
         }
     }
@@ -294,7 +302,7 @@ impl<S: Source> Pipeline<S> {
 
 /// Makes a function to call repeatedly during long work. It keeps the ring from overflowing, and stops the source if
 /// the end is requested.
-fn hold<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() + 'a {
+fn hold_regularly<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() + 'a {
     const EVERY: Duration = Duration::from_millis(5);
     let mut last = Instant::now();
     move || {
@@ -309,7 +317,7 @@ fn hold<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() +
     }
 }
 
-impl Core {
+impl EventSteps {
     /// Handles events that the source passed on together.
     fn events(&mut self, events: &mut [Event], consumers: &mut Consumers<'_, '_>) {
         for event in &*events {
@@ -320,11 +328,13 @@ impl Core {
         }
     }
 
+    /// Handles one event. `settles`: this is the last event of a snapshot.
     fn event(&mut self, event: &mut Event, settles: bool, consumers: &mut Consumers<'_, '_>) {
         self.containers.complete(event);
         match &event.body {
             Body::StreamStart { .. } => self.begin(),
             Body::StreamLost { .. } => self.lost = true,
+            // If it has more threads, those may still run.
             Body::SnapshotProcess { process, state: Some('Z'), threads: None | Some(0..=1), .. }
                 if self.is_live && self.follow == Follow::Everything =>
             {
@@ -336,18 +346,19 @@ impl Core {
             return;
         }
         if consumers.wants.is_empty() {
-            // The caller wants only the model at one moment of a recording.
+            // Without consumers, the caller wants only the model.
             if let Some(world) = &mut self.world {
                 world.apply(event);
             }
             return;
         }
-        let before = self.containers.name(event, self.world.as_ref());
+        let container_before = self.containers.name(event, self.world.as_ref());
+        let container = container_before.as_ref();
         let Some(world) = &mut self.world else {
-            consumers.update(&update(event, before.as_ref(), &[], None));
+            consumers.update(&Update { event, container, changes: &[], world: None });
             return;
         };
-        consumers.prepare(&update(event, before.as_ref(), &[], Some(world)));
+        consumers.prepare(&Update { event, container, changes: &[], world: Some(world) });
         let mut changes = world.apply(event);
         if settles {
             changes.extend(world.settle());
@@ -356,7 +367,8 @@ impl Core {
             self.follow.adapt(world, event);
         }
         if matches!(self.follow, Follow::Namespaces { .. }) {
-            // This run can last months, and no events are about objects that are gone.
+            // The agent can run for months, so containers of namespaces that are gone must be forgotten. No later event
+            // needs them.
             for change in &changes {
                 if let Change::NamespaceRemoved(inum) = change
                     && world.namespace(*inum).is_none()
@@ -367,10 +379,15 @@ impl Core {
         }
         let container = match self.containers {
             // The event may have just named the container.
-            ContainerSource::Recorded(_) => self.containers.name(event, Some(world)).or(before),
-            ContainerSource::Unknown | ContainerSource::Tracked(_) => before,
+            ContainerSource::Recorded(_) => self.containers.name(event, Some(world)).or(container_before),
+            ContainerSource::Unknown | ContainerSource::Tracked(_) => container_before,
         };
-        consumers.update(&update(event, container.as_ref(), &changes, Some(world)));
+        consumers.update(&Update {
+            event,
+            container: container.as_ref(),
+            changes: &changes,
+            world: Some(world),
+        });
     }
 
     fn begin(&mut self) {
@@ -387,18 +404,9 @@ impl Core {
     }
 }
 
-fn update<'a>(
-    event: &'a Event,
-    container: Option<&'a Arc<Container>>,
-    changes: &'a [Change],
-    world: Option<&'a World>,
-) -> Update<'a> {
-    Update { event, container, changes, world }
-}
-
 impl Consumers<'_, '_> {
     fn each(&mut self, mut call: impl FnMut(&mut dyn Consumer)) {
-        self.consumers.iter_mut().for_each(|consumer| call(*consumer));
+        self.all.iter_mut().for_each(|consumer| call(*consumer));
     }
 
     /// Whether no consumer wants this event. A consumer that counts after a failure still gets it.
@@ -412,7 +420,7 @@ impl Consumers<'_, '_> {
     }
 
     fn prepare(&mut self, update: &Update<'_>) {
-        for (consumer, wants) in self.consumers.iter_mut().zip(&self.wants) {
+        for (consumer, wants) in self.all.iter_mut().zip(&self.wants) {
             if *wants != Wants::NoMore || self.at_the_end {
                 consumer.prepare(update);
             }
@@ -420,7 +428,7 @@ impl Consumers<'_, '_> {
     }
 
     fn update(&mut self, update: &Update<'_>) {
-        for (consumer, wants) in self.consumers.iter_mut().zip(&mut self.wants) {
+        for (consumer, wants) in self.all.iter_mut().zip(&mut self.wants) {
             if *wants != Wants::NoMore || self.at_the_end {
                 *wants = consumer.update(update);
             }
@@ -428,11 +436,11 @@ impl Consumers<'_, '_> {
     }
 
     fn own_events(&mut self, world: Option<&World>, now: BootNs) -> Vec<(BootNs, Body)> {
-        self.consumers.iter_mut().flat_map(|consumer| consumer.own_events(world, now)).collect()
+        self.all.iter_mut().flat_map(|consumer| consumer.own_events(world, now)).collect()
     }
 
     fn tick(&mut self, world: Option<&World>) {
-        for (consumer, wants) in self.consumers.iter_mut().zip(&mut self.wants) {
+        for (consumer, wants) in self.all.iter_mut().zip(&mut self.wants) {
             let now = consumer.tick(world);
             if *wants == Wants::More {
                 *wants = now;

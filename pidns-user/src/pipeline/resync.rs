@@ -128,16 +128,16 @@ impl Resync {
         std::mem::take(&mut self.notices)
     }
 
-    /// Begins a snapshot if one is due. If one is ready, returns its events. `is_read`: the source has nothing more for
-    /// now. If the snapshot is taken in this thread, `between` is called every few milliseconds.
+    /// Begins a snapshot if one is due. If one is ready, returns its events. `is_caught_up`: the source has nothing more
+    /// for now. If the snapshot is taken in this thread, `between` is called every few milliseconds.
     pub fn step(
         &mut self,
         world: &World,
-        is_read: bool,
+        is_caught_up: bool,
         between: &mut dyn FnMut(),
     ) -> Result<Vec<Body>, SnapshotError> {
         // The first snapshot comes before all events after the stream's start.
-        if self.taking.is_none() && (is_read || self.last.is_none()) {
+        if self.taking.is_none() && (is_caught_up || self.last.is_none()) {
             self.compare(world);
             if let Some(purpose) = self.due() {
                 self.begin(purpose);

@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex, mpsc},
 };
 
 use jiff::Timestamp;

@@ -22,6 +22,7 @@ struct Scene {
 const SCENES: [Scene; 3] = [
     Scene {
         typed: "sudo pidns-trace -e 'namespace.*,init.*,fork.failed'",
+        // From standard input, names are not read ahead: the lines look as in a live stream.
         run: "pidns-trace replay - <web.ndjson -e 'namespace.*,init.*,fork.failed'",
         is_live: true,
     },
@@ -37,20 +38,30 @@ const SCENES: [Scene; 3] = [
     },
 ];
 
-const CHARACTER: f64 = 7.225;
-const LINE: f64 = 17.0;
+/// The width of a character, in pixels.
+const CHARACTER_WIDTH: f64 = 7.225;
+/// The height of a line, in pixels.
+const LINE_HEIGHT: f64 = 17.0;
+/// The margin on each side of the text, in pixels.
 const MARGIN: f64 = 14.0;
-const TITLE: f64 = 28.0;
-/// Durations in seconds: for each typed character, before the output, between two lines (at least, at most), and
-/// after a scene.
+/// The height of the title bar, in pixels.
+const TITLE_HEIGHT: f64 = 28.0;
+/// The time before the first command, in seconds.
+const BEFORE_FIRST_SCENE: f64 = 0.5;
+/// The time for each typed character, in seconds.
 const TYPING: f64 = 0.04;
+/// The time between a command and its output, in seconds.
 const BEFORE_OUTPUT: f64 = 0.5;
+/// The shortest and the longest time between two lines of a live stream, in seconds.
 const BETWEEN_LINES: (f64, f64) = (0.12, 1.1);
+/// The time after a scene, in seconds.
 const AFTER_SCENE: f64 = 5.0;
 /// Wider lines are wrapped, and continue under the last column of the table.
 const COLUMNS: usize = 138;
+/// The column at which wrapped lines continue if the output is no table.
+const INDENT: usize = 4;
 
-/// A piece of text with its position and the time when it appears.
+/// A piece of text with its position and the times when it appears and disappears.
 struct Text {
     column: usize,
     row: usize,
@@ -58,7 +69,7 @@ struct Text {
     colour: &'static str,
     from: f64,
     until: f64,
-    is_last_scene: bool,
+    is_in_last_scene: bool,
 }
 
 pub(super) fn write(root: &Path, runner: &Runner) -> Result<()> {
@@ -72,8 +83,8 @@ pub(super) fn write(root: &Path, runner: &Runner) -> Result<()> {
 }
 
 pub(super) fn check(root: &Path, runner: &Runner) -> Result<()> {
-    let there = fs::read_to_string(root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
-    if there != make(runner)? {
+    let existing = fs::read_to_string(root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
+    if existing != make(runner)? {
         bail!("{FILE} does not show what the commands print: run `cargo xtask docs write`");
     }
     Ok(())
@@ -90,41 +101,41 @@ fn make(runner: &Runner) -> Result<String> {
 }
 
 fn draw(scenes: &[(&Scene, &str)]) -> String {
-    let (mut texts, mut now, mut rows) = (Vec::new(), 0.5, 0);
+    let (mut texts, mut now, mut rows) = (Vec::new(), BEFORE_FIRST_SCENE, 0);
     for (index, (scene, output)) in scenes.iter().enumerate() {
         let first = texts.len();
-        let is_last_scene = index + 1 == scenes.len();
-        let text = |column, row, text: String, colour, from| Text {
+        let is_in_last_scene = index + 1 == scenes.len();
+        let make_text = |column, row, text: String, colour, from| Text {
             column,
             row,
             text,
             colour,
             from,
             until: 0.0,
-            is_last_scene,
+            is_in_last_scene,
         };
-        texts.push(text(0, 0, "$".to_owned(), "#7ee787", now));
+        texts.push(make_text(0, 0, "$".to_owned(), "#7ee787", now));
         // Type word by word: it looks as good as by character, at a fifth of the size.
         let mut column = 2;
         for word in scene.typed.split(' ') {
             now += TYPING * (word.len() + 1) as f64;
-            texts.push(text(column, 0, word.to_owned(), "#ffffff", now));
+            texts.push(make_text(column, 0, word.to_owned(), "#ffffff", now));
             column += word.len() + 1;
         }
         now += BEFORE_OUTPUT;
         let mut time_before = None;
-        let last_column = output.lines().next().and_then(|heading| heading.find("DETAIL")).unwrap_or(4);
+        let last_column = output.lines().next().and_then(|heading| heading.find("DETAIL")).unwrap_or(INDENT);
         let mut row = 1;
         for line in output.lines() {
             if scene.is_live {
                 let time = seconds(line);
-                let apart = time.zip(time_before).map_or(0.0, |(time, before): (f64, f64)| time - before);
-                now += apart.clamp(BETWEEN_LINES.0, BETWEEN_LINES.1);
+                let gap = time.zip(time_before).map_or(0.0, |(time, before): (f64, f64)| time - before);
+                now += gap.clamp(BETWEEN_LINES.0, BETWEEN_LINES.1);
                 time_before = time;
             }
             let colour = colour(line, row == 1);
             for (part, piece) in wrap(line, last_column).into_iter().enumerate() {
-                texts.push(text(if part == 0 { 0 } else { last_column }, row, piece, colour, now));
+                texts.push(make_text(if part == 0 { 0 } else { last_column }, row, piece, colour, now));
                 row += 1;
             }
             rows = rows.max(row);
@@ -134,28 +145,32 @@ fn draw(scenes: &[(&Scene, &str)]) -> String {
             text.until = now;
         }
     }
-    picture(&texts, rows, now)
+    svg(&texts, rows, now)
 }
 
-fn picture(texts: &[Text], rows: usize, duration: f64) -> String {
-    let width = MARGIN * 2.0 + CHARACTER * COLUMNS as f64;
-    let height = TITLE + MARGIN * 2.0 + LINE * rows as f64;
+fn svg(texts: &[Text], rows: usize, duration: f64) -> String {
+    let width = MARGIN * 2.0 + CHARACTER_WIDTH * COLUMNS as f64;
+    let height = TITLE_HEIGHT + MARGIN * 2.0 + LINE_HEIGHT * rows as f64;
     let (mut styles, mut body) = (String::new(), String::new());
     for (index, text) in texts.iter().enumerate() {
-        let (from, until) = (text.from / duration * 100.0, text.until / duration * 100.0);
-        let end = if until < 99.99 { format!("{until:.2}%{{opacity:0}}") } else { String::new() };
-        writeln!(styles, "@keyframes k{index}{{0%{{opacity:0}}{from:.2}%{{opacity:1}}{end}}}")
-            .expect("memory");
+        let [from_percent, until_percent] = [text.from, text.until].map(|time| time / duration * 100.0);
+        // The last scene stays until the animation restarts.
+        let (end, class) = if text.is_in_last_scene {
+            (String::new(), " class=\"last\"")
+        } else {
+            (format!("{until_percent:.2}%{{opacity:0}}"), "")
+        };
+        writeln!(styles, "@keyframes k{index}{{0%{{opacity:0}}{from_percent:.2}%{{opacity:1}}{end}}}")
+            .expect("writing to a String cannot fail");
         writeln!(
             body,
-            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{}\" class=\"{}\" style=\"animation-name:k{index}\">{}</text>",
-            MARGIN + CHARACTER * text.column as f64,
-            TITLE + MARGIN + LINE * (text.row as f64 + 0.75),
+            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{}\"{class} style=\"animation-name:k{index}\">{}</text>",
+            MARGIN + CHARACTER_WIDTH * text.column as f64,
+            TITLE_HEIGHT + MARGIN + LINE_HEIGHT * (text.row as f64 + 0.75),
             text.colour,
-            if text.is_last_scene { "last" } else { "text" },
             escape(&text.text)
         )
-        .expect("memory");
+        .expect("writing to a String cannot fail");
     }
     format!(
         "<!-- Made by `cargo xtask docs write` (xtask/src/docs/cast.rs) from pidns-user/tests/recordings/web.ndjson. -->\n\
@@ -185,6 +200,7 @@ fn seconds(line: &str) -> Option<f64> {
     )
 }
 
+/// The colour of a line, by the words in it.
 fn colour(line: &str, is_first: bool) -> &'static str {
     const RED: &str = "#ff7b72";
     const YELLOW: &str = "#e3b341";
@@ -205,8 +221,8 @@ fn wrap(line: &str, indent: usize) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for word in line.split_inclusive(' ') {
         let room = if pieces.len() == 1 { COLUMNS } else { COLUMNS - indent };
-        let piece = pieces.last().map_or(0, |piece| piece.chars().count());
-        if piece > 0 && piece + word.trim_end().chars().count() > room {
+        let used = pieces.last().map_or(0, |piece| piece.chars().count());
+        if used > 0 && used + word.trim_end().chars().count() > room {
             pieces.push(String::new());
         }
         if let Some(piece) = pieces.last_mut() {
@@ -225,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_appear_with_the_delays_of_their_times() {
+    fn the_delay_between_two_lines_is_the_difference_of_their_times_within_bounds() {
         let scene = Scene { typed: "a", run: "", is_live: true };
         let svg = draw(&[(&scene, "10:00:00.000  one\n10:00:00.500  two\n10:09:00.000  <three>\n")]);
         // 0.5 at the start, 0.08 for typing, 0.5 before the output; then 0.12, 0.5 and 1.1 between lines, and 5 at
@@ -246,8 +262,22 @@ mod tests {
     fn a_scene_disappears_when_the_next_one_begins() {
         let scene = Scene { typed: "a", run: "", is_live: false };
         let svg = draw(&[(&scene, "one\n"), (&scene, "two\n")]);
-        assert_eq!(svg.matches("{opacity:0}}").count(), 3, "{svg}");
+        let begin_of_second = percentages(&svg, 3)[1];
+        for index in 0..3 {
+            assert_eq!(percentages(&svg, index)[2..], [begin_of_second], "{svg}");
+        }
+        for index in 3..6 {
+            assert_eq!(percentages(&svg, index)[2..], [""; 0], "the last scene stays: {svg}");
+        }
         assert_eq!(svg.matches("class=\"last\"").count(), 3, "{svg}");
+    }
+
+    /// The percentages of the keyframes of a text: when it is hidden, appears and disappears.
+    fn percentages(svg: &str, index: usize) -> Vec<&str> {
+        let name = format!("@keyframes k{index}{{");
+        let keyframes =
+            svg.lines().find_map(|line| line.strip_prefix(&*name)).expect("the text has keyframes");
+        keyframes.split('}').filter_map(|keyframe| Some(keyframe.split_once('%')?.0)).collect()
     }
 
     #[test]

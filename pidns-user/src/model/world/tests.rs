@@ -9,7 +9,7 @@ mod properties;
 
 use std::collections::BTreeSet;
 
-use self::{kernel::ModelKernel, properties::expect_sound};
+use self::{kernel::SimulatedKernel, properties::expect_sound};
 use super::*;
 use crate::{
     event::identity::ProcessKey,

@@ -1,5 +1,5 @@
-//! A toy kernel that emits events. It follows kernel/exit.c, reuses numbers at once, and fills in only fields that the
-//! tracer could know.
+//! A simulated kernel that emits events. It follows kernel/exit.c, reuses numbers at once, and fills in only fields
+//! that the tracer could know.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ use crate::{
 };
 
 /// Number of action codes; `act` gives frequent actions several codes.
-pub(super) const ACTS: u8 = 17;
+pub(super) const ACTIONS: u8 = 17;
 
 /// Capabilities that differ between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct Capabilities {
     /// Whether namespaces have ids that are never reused.
     pub(super) ids: bool,
     /// Whether it reports the ends of namespaces.
     pub(super) destructions: bool,
 }
 
-/// A namespace of the toy kernel.
+/// A namespace of the simulated kernel.
 #[derive(Clone, Debug)]
-pub(super) struct Space {
-    inum: NsInum,
+pub(super) struct SimulatedNamespace {
+    pub(super) inum: NsInum,
     level: u32,
     parent: Option<NsInum>,
     pub(super) kernel_id: Option<u64>,
@@ -39,49 +39,45 @@ pub(super) struct Space {
     held: bool,
 }
 
-impl Space {
-    pub(super) fn inum(&self) -> NsInum {
-        self.inum
-    }
-
+impl SimulatedNamespace {
     /// As an event would show it.
-    fn emitted(&self) -> Namespace {
+    fn as_event_shows(&self) -> Namespace {
         let born_boot_ns = if self.creation_known { Some(self.created) } else { self.init_start };
         let Self { inum, level, parent, kernel_id, .. } = *self;
         Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns: 1, owner_uid: 0, container: None }
     }
 }
 
-pub(super) struct ModelKernel {
-    kind: Kind,
+pub(super) struct SimulatedKernel {
+    capabilities: Capabilities,
     pub(super) clock: u64,
     next_id: u64,
-    /// `ppid` is kept up to date when they are reparented.
+    /// A reparented process gets its new `ppid` here; zombies do, too.
     pub(super) living: Vec<Process>,
     pub(super) zombies: Vec<Process>,
-    pub(super) namespaces: Vec<Space>,
+    pub(super) namespaces: Vec<SimulatedNamespace>,
     /// The namespace of future children, for processes that have unshared or joined.
     pid_for_children: BTreeMap<HostPid, NsInum>,
-    /// Not visible in events.
+    /// No event shows which processes are subreapers.
     subreapers: BTreeSet<HostPid>,
     pub(super) emitted: Vec<Event>,
 }
 
-impl ModelKernel {
-    pub(super) fn new(kind: Kind) -> Self {
+impl SimulatedKernel {
+    pub(super) fn new(capabilities: Capabilities) -> Self {
         let init = process(&[1], 1, None, HOST.0);
-        let host = Space {
+        let host = SimulatedNamespace {
             inum: HOST,
             level: 0,
             parent: None,
-            kernel_id: kind.ids.then_some(1),
+            kernel_id: capabilities.ids.then_some(1),
             created: BootNs(0),
             creation_known: false,
             init_start: Some(BootNs(1)),
             held: false,
         };
         let mut kernel = Self {
-            kind,
+            capabilities,
             clock: 10,
             next_id: 2,
             living: vec![init.clone()],
@@ -91,7 +87,7 @@ impl ModelKernel {
             subreapers: BTreeSet::new(),
             emitted: Vec::new(),
         };
-        kernel.emit(start(kind.destructions));
+        kernel.emit(start(capabilities.destructions));
         kernel.emitted.extend(kernel.snapshot());
         kernel
     }
@@ -101,14 +97,14 @@ impl ModelKernel {
         self.emitted.push(event(self.clock, body));
     }
 
-    /// Performs the action of these numbers, if a process for it exists.
-    pub(super) fn act(&mut self, what: u8, whom: usize) {
-        let living = self.living[whom % self.living.len()].clone();
-        match what % ACTS {
+    /// Performs this action. `number` selects the process, zombie or namespace; if there is none, nothing happens.
+    pub(super) fn act(&mut self, action: u8, number: usize) {
+        let living = self.living[number % self.living.len()].clone();
+        match action % ACTIONS {
             0..4 => self.fork(&living),
             4 => self.clone_newpid(&living),
             5 => self.unshare(&living),
-            6 => self.setns(&living, whom),
+            6 => self.setns(&living, number),
             7 => {
                 self.subreapers.insert(living.pid);
             }
@@ -119,13 +115,13 @@ impl ModelKernel {
                 args_truncated: false,
             }),
             9 => {
-                let which = whom % self.namespaces.len();
-                self.namespaces[which].held ^= true;
+                let index = number % self.namespaces.len();
+                self.namespaces[index].held ^= true;
             }
             // The machine's init does not exit.
             10..13 if living.pid.0 != 1 => self.exit(&living),
             13.. if !self.zombies.is_empty() => {
-                let zombie = self.zombies[whom % self.zombies.len()].clone();
+                let zombie = self.zombies[number % self.zombies.len()].clone();
                 self.reap(&zombie);
             }
             _ => {}
@@ -142,53 +138,55 @@ impl ModelKernel {
     pub(super) fn lose_creations(&mut self, lost: &[Event]) {
         for event in lost {
             if let Body::NamespaceCreate { ns, .. } = &event.body
-                && let Some(space) = self.namespaces.iter_mut().find(|space| space.inum == ns.inum)
+                && let Some(namespace) =
+                    self.namespaces.iter_mut().find(|namespace| namespace.inum == ns.inum)
             {
-                space.creation_known = false;
+                namespace.creation_known = false;
             }
         }
     }
 
     /// The lowest free number from `from` up.
     fn free_number(from: u32, used: impl Fn(u32) -> bool) -> u32 {
-        (from..).find(|&number| !used(number)).expect("there are few")
+        (from..).find(|&number| !used(number)).expect("few numbers are in use")
     }
 
-    fn space(&self, inum: NsInum) -> &Space {
-        self.namespaces.iter().find(|space| space.inum == inum).expect("the namespace exists")
+    fn namespace(&self, inum: NsInum) -> &SimulatedNamespace {
+        self.namespaces.iter().find(|namespace| namespace.inum == inum).expect("the namespace exists")
     }
 
-    fn space_mut(&mut self, inum: NsInum) -> &mut Space {
-        self.namespaces.iter_mut().find(|space| space.inum == inum).expect("the namespace exists")
+    fn namespace_mut(&mut self, inum: NsInum) -> &mut SimulatedNamespace {
+        self.namespaces.iter_mut().find(|namespace| namespace.inum == inum).expect("the namespace exists")
     }
 
     fn all_processes(&self) -> impl Iterator<Item = &Process> {
         self.living.iter().chain(&self.zombies)
     }
 
-    /// Starts a process in this namespace now.
+    /// Makes a process that starts in this namespace now.
     fn new_process(&mut self, parent: &Process, ns: NsInum) -> Process {
         self.clock += 1;
         let pid = Self::free_number(2, |pid| self.all_processes().any(|process| process.pid.0 == pid));
-        let space = self.space(ns);
-        let mut pids = vec![pid; space.level as usize + 1];
-        if space.init_start.is_none() {
+        let namespace = self.namespace(ns);
+        let mut pids = vec![pid; namespace.level as usize + 1];
+        if namespace.init_start.is_none() {
             *pids.last_mut().expect("a level") = 1;
         }
         process(&pids, self.clock, Some(parent.pid.0), ns.0)
     }
 
-    fn make_space(&mut self, parent: NsInum) -> NsInum {
+    fn make_namespace(&mut self, parent: NsInum) -> NsInum {
         self.clock += 1;
-        let inum =
-            Self::free_number(HOST.0 + 1, |inum| self.namespaces.iter().any(|space| space.inum.0 == inum));
+        let inum = Self::free_number(HOST.0 + 1, |inum| {
+            self.namespaces.iter().any(|namespace| namespace.inum.0 == inum)
+        });
         let inum = NsInum(inum);
-        let level = self.space(parent).level + 1;
-        self.namespaces.push(Space {
+        let level = self.namespace(parent).level + 1;
+        self.namespaces.push(SimulatedNamespace {
             inum,
             level,
             parent: Some(parent),
-            kernel_id: self.kind.ids.then_some(self.next_id),
+            kernel_id: self.capabilities.ids.then_some(self.next_id),
             created: BootNs(self.clock),
             creation_known: true,
             init_start: None,
@@ -201,20 +199,20 @@ impl ModelKernel {
     /// Forks into `parent`'s pid_for_children. The first process there is PID 1.
     fn fork(&mut self, parent: &Process) {
         let ns = self.pid_for_children.get(&parent.pid).copied().unwrap_or(parent.ns);
-        if self.space(ns).init_start.is_some() && self.living_init(ns).is_none() {
-            return; // ENOMEM: it is dead.
+        if self.namespace(ns).init_start.is_some() && self.living_init(ns).is_none() {
+            return; // ENOMEM: the namespace's init has exited.
         }
         let child = self.new_process(parent, ns);
         if child.is_init() {
-            self.space_mut(ns).init_start = Some(child.start_boot_ns);
-            let ns = self.space(ns).emitted();
+            self.namespace_mut(ns).init_start = Some(child.start_boot_ns);
+            let ns = self.namespace(ns).as_event_shows();
             self.emit(Body::NamespaceInit { ns, process: child.clone() });
         }
         self.emit(fork(&child, parent));
         self.living.push(child);
     }
 
-    /// clone(CLONE_NEWPID). The event comes after the child exists.
+    /// clone(CLONE_NEWPID). The creation is reported after the child exists.
     fn clone_newpid(&mut self, parent: &Process) {
         if parent.pids.len() > 30
             || self.living_init(parent.ns).is_none()
@@ -222,13 +220,13 @@ impl ModelKernel {
         {
             return;
         }
-        let inum = self.make_space(parent.ns);
+        let inum = self.make_namespace(parent.ns);
         let child = self.new_process(parent, inum);
         self.clock += 1;
         let created = BootNs(self.clock);
-        let space = self.space_mut(inum);
-        (space.init_start, space.created) = (Some(child.start_boot_ns), created);
-        let ns = space.emitted();
+        let namespace = self.namespace_mut(inum);
+        (namespace.init_start, namespace.created) = (Some(child.start_boot_ns), created);
+        let ns = namespace.as_event_shows();
         self.emit(Body::NamespaceCreate {
             ns: ns.clone(),
             via: Some("clone".into()),
@@ -239,40 +237,44 @@ impl ModelKernel {
         self.living.push(child);
     }
 
-    fn unshare(&mut self, whom: &Process) {
-        if whom.pids.len() > 30
-            || self.living_init(whom.ns).is_none()
-            || self.pid_for_children.contains_key(&whom.pid)
+    fn unshare(&mut self, process: &Process) {
+        if process.pids.len() > 30
+            || self.living_init(process.ns).is_none()
+            || self.pid_for_children.contains_key(&process.pid)
         {
             return;
         }
-        let inum = self.make_space(whom.ns);
-        self.pid_for_children.insert(whom.pid, inum);
-        let ns = self.space(inum).emitted();
-        self.emit(Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: whom.clone() });
+        let inum = self.make_namespace(process.ns);
+        self.pid_for_children.insert(process.pid, inum);
+        let ns = self.namespace(inum).as_event_shows();
+        self.emit(Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: process.clone() });
     }
 
     /// setns into its own namespace or one below.
-    fn setns(&mut self, whom: &Process, which: usize) {
+    fn setns(&mut self, process: &Process, number: usize) {
         let targets: Vec<NsInum> = self
             .namespaces
             .iter()
-            .filter(|space| self.is_within(space.inum, whom.ns))
-            .map(Space::inum)
+            .filter(|namespace| self.is_within(namespace.inum, process.ns))
+            .map(|namespace| namespace.inum)
             .collect();
-        let inum = targets[which % targets.len()];
-        if inum == whom.ns {
-            self.pid_for_children.remove(&whom.pid);
+        let inum = targets[number % targets.len()];
+        if inum == process.ns {
+            self.pid_for_children.remove(&process.pid);
         } else {
-            self.pid_for_children.insert(whom.pid, inum);
+            self.pid_for_children.insert(process.pid, inum);
         }
-        let ns = self.space(inum).emitted();
-        self.emit(Body::NamespaceJoin { ns, process: whom.clone(), from: None });
+        let ns = self.namespace(inum).as_event_shows();
+        self.emit(Body::NamespaceJoin { ns, process: process.clone(), from: None });
     }
 
     fn is_within(&self, inum: NsInum, top: NsInum) -> bool {
-        let parent =
-            |inum| self.namespaces.iter().find(|space| space.inum == inum).and_then(|space| space.parent);
+        let parent = |inum| {
+            self.namespaces
+                .iter()
+                .find(|namespace| namespace.inum == inum)
+                .and_then(|namespace| namespace.parent)
+        };
         std::iter::successors(Some(inum), |&inum| parent(inum)).any(|inum| inum == top)
     }
 
@@ -282,7 +284,7 @@ impl ModelKernel {
 
     fn exit(&mut self, process: &Process) {
         if process.is_init() {
-            let ns = self.space(process.ns).emitted();
+            let ns = self.namespace(process.ns).as_event_shows();
             self.emit(Body::NamespaceInitExit {
                 ns,
                 process: process.clone(),
@@ -318,7 +320,7 @@ impl ModelKernel {
         while let Some(member) = self.zombies.iter().find(|process| is_member(self, process)).cloned() {
             self.reap(&member);
         }
-        let ns = self.space(init.ns).emitted();
+        let ns = self.namespace(init.ns).as_event_shows();
         self.emit(Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 1 });
     }
 
@@ -352,39 +354,40 @@ impl ModelKernel {
     }
 
     fn destroy_unused(&mut self) {
-        // Also its ancestors, if it held their last reference.
-        while let Some(unused) = self.namespaces.iter().position(|space| !self.is_used(space)) {
-            let space = self.namespaces.remove(unused);
-            if self.kind.destructions {
-                self.emit(Body::NamespaceDestroy { ns: space.emitted(), lived_ns: None });
+        // A removed namespace may have held the last reference to its parent, so this repeats.
+        while let Some(unused) = self.namespaces.iter().position(|namespace| !self.is_used(namespace)) {
+            let namespace = self.namespaces.remove(unused);
+            if self.capabilities.destructions {
+                self.emit(Body::NamespaceDestroy { ns: namespace.as_event_shows(), lived_ns: None });
             }
         }
     }
 
-    fn is_used(&self, space: &Space) -> bool {
-        space.held
-            || self.has_or_will_have_processes(space)
-            || self.namespaces.iter().any(|below| below.parent == Some(space.inum))
-            || self.pid_for_children.values().any(|&inum| inum == space.inum)
+    fn is_used(&self, namespace: &SimulatedNamespace) -> bool {
+        namespace.held
+            || self.has_or_will_have_processes(namespace)
+            || self.namespaces.iter().any(|below| below.parent == Some(namespace.inum))
+            || self.pid_for_children.values().any(|&inum| inum == namespace.inum)
     }
 
-    /// Whether it has processes, or has no PID 1 yet and a process whose children will be born in it. The model then
-    /// knows when it ends without an event.
-    pub(super) fn has_or_will_have_processes(&self, space: &Space) -> bool {
-        self.all_processes().any(|process| process.ns == space.inum)
-            || (space.init_start.is_none() && self.pid_for_children.values().any(|&inum| inum == space.inum))
+    /// Whether it has processes, or there is a process whose children will be its first ones. The model sees the end of
+    /// such a namespace even if no event reports it.
+    pub(super) fn has_or_will_have_processes(&self, namespace: &SimulatedNamespace) -> bool {
+        self.all_processes().any(|process| process.ns == namespace.inum)
+            || (namespace.init_start.is_none()
+                && self.pid_for_children.values().any(|&inum| inum == namespace.inum))
     }
 
     /// A snapshot of the existing processes and namespaces.
     pub(super) fn snapshot(&self) -> Vec<Event> {
-        let namespaces = self.namespaces.iter().map(|space| {
+        let namespaces = self.namespaces.iter().map(|namespace| {
             // A snapshot has no birth for a namespace whose PID 1 has exited.
-            let init = self.living_init(space.inum);
+            let init = self.living_init(namespace.inum);
             let born_boot_ns = init.map(|init| init.start_boot_ns);
-            let holders = self.pid_for_children.iter().filter(|(_, inum)| **inum == space.inum);
+            let holders = self.pid_for_children.iter().filter(|(_, inum)| **inum == namespace.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
             Body::SnapshotNamespace {
-                ns: SnapshotNamespace { born_boot_ns, ..SnapshotNamespace::of(&space.emitted()) },
+                ns: SnapshotNamespace { born_boot_ns, ..SnapshotNamespace::of(&namespace.as_event_shows()) },
                 holders: holders.collect(),
                 holders_left_out: 0,
             }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    kernel::{ACTS, Kind, ModelKernel},
+    kernel::{ACTIONS, Capabilities, SimulatedKernel},
     *,
 };
 
@@ -44,7 +44,7 @@ pub(super) fn expect_sound(world: &World) {
 }
 
 /// Checks that the model matches the kernel.
-fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
+fn expect_equal(world: &World, kernel: &SimulatedKernel, capabilities: Capabilities) {
     let mut expected: Vec<_> = kernel
         .living
         .iter()
@@ -62,22 +62,22 @@ fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
     let mut expected: Vec<_> = kernel
         .namespaces
         .iter()
-        .filter(|space| kind.destructions || kernel.has_or_will_have_processes(space))
-        .map(|space| (space.inum(), space.kernel_id))
+        .filter(|namespace| capabilities.destructions || kernel.has_or_will_have_processes(namespace))
+        .map(|namespace| (namespace.inum, namespace.kernel_id))
         .collect();
     expected.sort_unstable();
     assert_eq!(found, expected);
-    for space in &kernel.namespaces {
-        let Some(entry) = world.namespace(space.inum()) else { continue };
+    for namespace in &kernel.namespaces {
+        let Some(entry) = world.namespace(namespace.inum) else { continue };
         let init = kernel
             .living
             .iter()
             .chain(&kernel.zombies)
-            .find(|init| init.ns == space.inum() && init.is_init());
+            .find(|init| init.ns == namespace.inum && init.is_init());
         assert_eq!(entry.init, init.map(|init| init.pid), "{entry:?}");
         let is_dying = init.is_some_and(|init| kernel.zombies.contains(init));
         assert_eq!(matches!(entry.stage, Stage::Dying { .. }), is_dying, "{entry:?}");
-        assert_eq!(entry.stage == Stage::Empty, space.init_start.is_none(), "{entry:?}");
+        assert_eq!(entry.stage == Stage::Empty, namespace.init_start.is_none(), "{entry:?}");
     }
     for process in &kernel.living {
         let known = world.process(process.pid).expect("the process is known");
@@ -85,23 +85,23 @@ fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
     }
 }
 
-fn kinds() -> impl Strategy<Value = Kind> {
-    any::<(bool, bool)>().prop_map(|(ids, destructions)| Kind { ids, destructions })
+fn any_capabilities() -> impl Strategy<Value = Capabilities> {
+    any::<(bool, bool)>().prop_map(|(ids, destructions)| Capabilities { ids, destructions })
 }
 
-fn acts() -> impl Strategy<Value = Vec<(u8, usize)>> {
-    prop::collection::vec((0..ACTS, 0usize..50), 0..200)
+fn actions() -> impl Strategy<Value = Vec<(u8, usize)>> {
+    prop::collection::vec((0..ACTIONS, 0usize..50), 0..200)
 }
 
 proptest! {
     #[test]
-    fn a_complete_history_gives_the_model_of_the_kernel(kind in kinds(), acts in acts()) {
-        let mut kernel = ModelKernel::new(kind);
-        acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
+    fn a_complete_history_gives_the_model_of_the_kernel(capabilities in any_capabilities(), actions in actions()) {
+        let mut kernel = SimulatedKernel::new(capabilities);
+        actions.iter().for_each(|&(action, number)| kernel.act(action, number));
         let world = follow(&kernel.emitted);
         expect_sound(&world);
-        expect_equal(&world, &kernel, kind);
-        orphans::expect_no_more_than_is_known(&world, &kernel);
+        expect_equal(&world, &kernel, capabilities);
+        orphans::expect_right_reapers(&world, &kernel);
         prop_assert_eq!(world.inconsistencies(), Inconsistencies::default());
         let count = |name| kernel.emitted.iter().filter(|event| event.body.name() == name).count();
         prop_assert_eq!(world.processes().count(), 1 + count("process.fork") - count("process.reap"));
@@ -109,13 +109,13 @@ proptest! {
 
     #[test]
     fn another_snapshot_repairs_all_losses(
-        kind in kinds(),
-        acts in prop::collection::vec((0..ACTS, 0usize..50, any::<bool>()), 0..200)
+        capabilities in any_capabilities(),
+        actions in prop::collection::vec((0..ACTIONS, 0usize..50, any::<bool>()), 0..200)
     ) {
-        let mut kernel = ModelKernel::new(kind);
+        let mut kernel = SimulatedKernel::new(capabilities);
         let mut world = follow(&std::mem::take(&mut kernel.emitted));
-        for (what, whom, lost) in acts {
-            kernel.act(what, whom);
+        for (action, number, lost) in actions {
+            kernel.act(action, number);
             let emitted = std::mem::take(&mut kernel.emitted);
             if lost {
                 kernel.lose_creations(&emitted);
@@ -132,7 +132,8 @@ proptest! {
         let mut expected = ids(&kernel.living);
         expected.append(&mut ids(&kernel.zombies));
         prop_assert_eq!(world.processes().map(ProcessState::key).collect::<BTreeSet<_>>(), expected);
-        let expected: Vec<_> = kernel.namespaces.iter().map(|space| (space.inum(), space.kernel_id)).collect();
+        let expected: Vec<_> =
+            kernel.namespaces.iter().map(|namespace| (namespace.inum, namespace.kernel_id)).collect();
         let mut found: Vec<_> =
             world.namespaces().map(|entry| (entry.namespace.inum, entry.namespace.kernel_id)).collect();
         found.sort_by_key(|(inum, _)| expected.iter().position(|(known, _)| known == inum));
@@ -142,9 +143,9 @@ proptest! {
             prop_assert_eq!(known.parent, process.ppid);
             prop_assert_eq!(known.children_ns, kernel.pid_for_children(process));
         }
-        for space in &kernel.namespaces {
-            let entry = world.namespace(space.inum()).expect("the snapshot lists it");
-            let lives = kernel.living.iter().any(|init| init.ns == space.inum() && init.is_init());
+        for namespace in &kernel.namespaces {
+            let entry = world.namespace(namespace.inum).expect("the snapshot lists it");
+            let lives = kernel.living.iter().any(|init| init.ns == namespace.inum && init.is_init());
             prop_assert!(!lives || entry.stage == Stage::Alive, "{:?}", entry);
         }
     }
@@ -152,10 +153,10 @@ proptest! {
     /// The stream begins before the snapshot is taken. The snapshot's records come first, then the events that happened
     /// between these two moments.
     #[test]
-    fn events_older_than_a_snapshot_change_nothing(kind in kinds(), acts in acts()) {
-        let mut kernel = ModelKernel::new(kind);
+    fn events_older_than_a_snapshot_change_nothing(capabilities in any_capabilities(), actions in actions()) {
+        let mut kernel = SimulatedKernel::new(capabilities);
         let first = std::mem::take(&mut kernel.emitted).swap_remove(0);
-        acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
+        actions.iter().for_each(|&(action, number)| kernel.act(action, number));
         let snapshot = kernel.snapshot();
         let world = follow([&first].into_iter().chain(&snapshot).chain(&kernel.emitted));
         expect_sound(&world);
@@ -163,21 +164,21 @@ proptest! {
         let expected = kernel.living.iter().chain(&kernel.zombies).map(Process::key).collect::<BTreeSet<_>>();
         prop_assert_eq!(found, expected);
         // Otherwise a late event can add a namespace that ended before the snapshot.
-        if kind.ids && kind.destructions {
-            expect_equal(&world, &kernel, kind);
+        if capabilities.ids && capabilities.destructions {
+            expect_equal(&world, &kernel, capabilities);
         }
     }
 
     #[test]
     fn the_model_stays_sound_through_impossible_histories(
-        acts in prop::collection::vec((0u8..12, 1u32..6, 0u64..3, 99u32..104, 0u32..4), 0..200)
+        actions in prop::collection::vec((0u8..12, 1u32..6, 0u64..3, 99u32..104, 0u32..4), 0..200)
     ) {
         let mut world = World::default();
-        for (at, (what, pid, start, inum, other)) in acts.into_iter().enumerate() {
+        for (at, (action, pid, start, inum, other)) in actions.into_iter().enumerate() {
             let one = process(&[pid, 1 + other], start, (other != 0).then_some(other), inum);
             let two = process(&[1 + other], start, None, inum + 1);
             let ns = namespace(inum, other, inum + 1, start);
-            let body = match what {
+            let body = match action {
                 0 => fork(&one, &two),
                 1 => exit(&one),
                 2 => reap(&one),

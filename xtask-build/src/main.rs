@@ -19,8 +19,8 @@ fn main() -> ExitCode {
     match if is_own { Cli::parse().task.main() } else { pass_on() } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // An error returned from main prints a backtrace, but the fault is in the machine and not in this
-            // program.
+            // If main returned the error, RUST_BACKTRACE would add a backtrace. But the fault is in the machine, not in
+            // this program.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -4,12 +4,7 @@ use super::*;
 
 #[test]
 fn blocked_teardown_names_the_blocking_processes() {
-    let mut host = TestHost::new();
-    let member = process(&[INIT + 1, 2], CREATOR);
-    host.add(5.0, fork(member.clone(), process(&[CREATOR], 1)));
-    host.add(10.0, init_exit_event(Exit::Code { code: 0 }, Cause::Exited))
-        .add(10.0, exit(process(&[INIT, 1], CREATOR)));
-    host.add(10.0, exit(member.clone()));
+    let (mut host, member) = host_that_waits_for_a_zombie();
     assert_eq!(host.ids(10.5), []);
     let blocker = |finding: &Finding| {
         finding
@@ -52,7 +47,7 @@ fn blocked_teardown_names_the_blocking_processes() {
 
 #[test]
 fn blocked_teardown_counts_the_processes_that_it_does_not_list() {
-    let (mut host, _) = story_of_a_wait();
+    let (mut host, _) = host_that_waits_for_a_zombie();
     for pid in 2..=12 {
         let member = process(&[INIT + pid, pid + 1], CREATOR);
         host.add(5.0, fork(member.clone(), process(&[CREATOR], 1))).add(10.0, exit(member));
@@ -65,7 +60,7 @@ fn blocked_teardown_counts_the_processes_that_it_does_not_list() {
 }
 
 /// PID 1 has ended and waits for a zombie, which was forked by [`CREATOR`].
-fn story_of_a_wait() -> (TestHost, Process) {
+fn host_that_waits_for_a_zombie() -> (TestHost, Process) {
     let mut host = TestHost::new();
     let member = process(&[INIT + 1, 2], CREATOR);
     host.add(5.0, fork(member.clone(), process(&[CREATOR], 1)));
@@ -82,7 +77,7 @@ fn zombie_of(parent: u32) -> ProcessActivity {
 
 #[test]
 fn blocked_teardown_does_not_name_members_that_are_gone() {
-    let (mut host, member) = story_of_a_wait();
+    let (mut host, member) = host_that_waits_for_a_zombie();
     host.has_reader = true;
     let needs_snapshot_again = |host: &TestHost, at| {
         host.with_input(at, |input| teardown_blocked::needs_snapshot_again(input, &find(input)))
@@ -106,7 +101,7 @@ fn blocked_teardown_does_not_name_members_that_are_gone() {
 
 #[test]
 fn blocked_teardown_names_a_parent_that_only_proc_shows() {
-    let (mut host, member) = story_of_a_wait();
+    let (mut host, member) = host_that_waits_for_a_zombie();
     host.follow_namespaces(11.6);
     let mut blocker = |parent: u32, shown: Option<Process>| {
         host.readings.activity = BTreeMap::from([(member.key(), Ok(zombie_of(parent)))]);

@@ -125,6 +125,11 @@ impl Source {
 fn make(source: &Source, program: &Path, tools: &tools::Tools, folder: &Path) -> Result<Made> {
     let work = folder.join("work");
     if work.exists() {
+        // The removal must not take the program with it.
+        let paths = program.canonicalize().ok().zip(work.canonicalize().ok());
+        if paths.is_some_and(|(program, work)| program.starts_with(work)) {
+            bail!("{} is in a directory that is emptied first: copy it to another one", program.display());
+        }
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     }
     let stage = stage::fill(source, program, &work)?;

@@ -16,8 +16,8 @@ pub struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Starts it without a cluster on a free port of the loopback interface, and waits until it is ready.
-    /// Configuration, data and log go to `folder`. It groups alerts as dashboards/README.md recommends, and waits a
+    /// Starts an Alertmanager that joins no cluster, and returns when it is ready. It listens on a free port of the
+    /// loopback interface. Configuration, data and log go to `folder`. It groups alerts as dashboards/README.md recommends, and waits a
     /// second before it sends a group.
     ///
     /// # Errors
@@ -26,11 +26,11 @@ impl Alertmanager {
     pub fn start(folder: &Path, webhook: SocketAddr) -> Result<Self, Error> {
         const PROGRAM: &str = "prometheus-alertmanager";
         fs::create_dir_all(folder).map_err(of_file("create the directory", folder))?;
-        let configuration = folder.join("alertmanager.yml");
-        fs::write(&configuration, configured(webhook)).map_err(of_file("write", &configuration))?;
+        let file = folder.join("alertmanager.yml");
+        fs::write(&file, configuration(webhook)).map_err(of_file("write", &file))?;
         let address = free_address().map_err(|error| Error::Start { program: PROGRAM, error })?;
         let arguments = [
-            format!("--config.file={}", configuration.display()),
+            format!("--config.file={}", file.display()),
             format!("--storage.path={}", folder.join("alertmanager").display()),
             format!("--web.listen-address={address}"),
             "--cluster.listen-address=".to_owned(),
@@ -50,8 +50,8 @@ impl Alertmanager {
     }
 }
 
-/// alertmanager.yml.
-fn configured(webhook: SocketAddr) -> String {
+/// The text of alertmanager.yml.
+fn configuration(webhook: SocketAddr) -> String {
     format!(
         "route:\n  receiver: webhook\n  group_by: [alertname, instance]\n  group_wait: 1s\n  group_interval: 1s\n  \
          repeat_interval: 1h\nreceivers:\n  - name: webhook\n    webhook_configs:\n      - url: http://{webhook}/\n        \

@@ -37,7 +37,8 @@ pub struct ThresholdArgs {
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub leaked_time: Duration,
 
-    /// Time that a process that entered by setns may run while the runtime is still its parent (joined-leftover).
+    /// Time that a process that entered by setns may run if its parent does not show whether its starter has ended
+    /// (joined-leftover).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub joined_time: Duration,
 

@@ -180,7 +180,7 @@ const USES: &[Use] = &[
     },
     Use {
         name: "pid_max",
-        lost: "that a fork was refused by pid_max, if alloc_pid is not hooked: its reason is \"other\"",
+        lost: "refusals of forks by pid_max, if alloc_pid is not hooked: they have the reason \"other\"",
         needs: Needs::All(&["PIDNS_PID_MAX"]),
     },
     Use {

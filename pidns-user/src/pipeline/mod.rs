@@ -71,7 +71,7 @@ struct EventSteps {
     containers: ContainerSource,
     world: Option<World>,
     follow: Follow,
-    /// Whether the source is the running kernel, which sends the events that are followed.
+    /// Whether the source is the running kernel. It sends only the events that `follow` needs.
     is_live: bool,
     /// Whether events were lost since this was last checked.
     lost: bool,
@@ -197,7 +197,7 @@ impl<S: Source> Pipeline<S> {
         snapshot
     }
 
-    /// Reports the end of the stream.
+    /// Repairs the model if events were lost, then reports the end of the stream.
     fn conclude(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         let repaired = self.last_snapshot(true, consumers);
         if let Some(mut end) = self.source.end() {
@@ -240,7 +240,7 @@ impl<S: Source> Pipeline<S> {
         self.apply_snapshot(bodies, consumers)
     }
 
-    /// Waits a short while for the snapshot that is being taken. With `repairs`, also takes one if events were lost.
+    /// Waits a short while for the snapshot that events wait for. With `repairs`, also takes one if events were lost.
     fn last_snapshot(
         &mut self,
         repairs: bool,
@@ -284,8 +284,9 @@ impl<S: Source> Pipeline<S> {
     fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> =
             bodies.into_iter().map(|body| self.source.event_at(BootNs::default(), body)).collect();
-        // Reading a container takes several file reads, and there can be thousands. The agent only follows namespaces,
-        // and takes snapshots all the time, so only some of the processes are read at each snapshot.
+        // Reading a container takes several file reads, and there can be thousands of processes. The agent only
+        // follows namespaces, and takes snapshots all the time. So only some of the processes are read at each
+        // snapshot (`sparing`).
         let sparing = matches!(self.steps.follow, Follow::Namespaces { .. });
         let mut between = hold_regularly(&mut self.source, consumers.stop);
         for event in &events {
@@ -328,13 +329,13 @@ impl EventSteps {
         }
     }
 
-    /// Handles one event. `settles`: this is the last event of a snapshot.
-    fn event(&mut self, event: &mut Event, settles: bool, consumers: &mut Consumers<'_, '_>) {
+    /// Handles one event. `ends_snapshot`: this is the last event of a snapshot.
+    fn event(&mut self, event: &mut Event, ends_snapshot: bool, consumers: &mut Consumers<'_, '_>) {
         self.containers.complete(event);
         match &event.body {
             Body::StreamStart { .. } => self.begin(),
             Body::StreamLost { .. } => self.lost = true,
-            // If it has more threads, those may still run.
+            // A zombie with more than one thread is left out: its other threads may still run.
             Body::SnapshotProcess { process, state: Some('Z'), threads: None | Some(0..=1), .. }
                 if self.is_live && self.follow == Follow::Everything =>
             {
@@ -342,7 +343,7 @@ impl EventSteps {
             }
             _ => {}
         }
-        if consumers.skip() {
+        if consumers.none_wants_it() {
             return;
         }
         if consumers.wants.is_empty() {
@@ -360,7 +361,7 @@ impl EventSteps {
         };
         consumers.prepare(&Update { event, container, changes: &[], world: Some(world) });
         let mut changes = world.apply(event);
-        if settles {
+        if ends_snapshot {
             changes.extend(world.settle());
         }
         if self.is_live {
@@ -410,7 +411,7 @@ impl Consumers<'_, '_> {
     }
 
     /// Whether no consumer wants this event. A consumer that counts after a failure still gets it.
-    fn skip(&self) -> bool {
+    fn none_wants_it(&self) -> bool {
         !self.at_the_end && self.are_done() && !self.wants.contains(&Wants::Count)
     }
 

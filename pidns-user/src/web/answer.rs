@@ -10,10 +10,7 @@ use hyper::{
         HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
     },
 };
-use tokio::{
-    sync::Semaphore,
-    time::{Duration, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Format, Limits, Site, SiteError,
@@ -88,7 +85,8 @@ impl Answers {
             tracing::warn!(peer = %connection.peer, path = request.uri().path(), "an answer took longer than {limit:?}");
             Answer::busy("The answer takes too long.")
         });
-        let has_body = !request.body().is_end_stream();
+        // The server does not read the body, so the next request cannot be found behind it.
+        let request_has_body = !request.body().is_end_stream();
         let length = if request.method() == Method::HEAD { 0 } else { answer.bytes.len() };
         let answer = if connection.sending(length, Instant::now()) {
             answer
@@ -105,13 +103,13 @@ impl Answers {
             headers.insert(name, value.clone());
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if is_last || has_body {
+        if is_last || request_has_body {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
-    /// Checks limits and password, then answers.
+    /// Checks the rate limit and the password, and refuses a body; then answers.
     async fn checked(&self, config: &Config, connection: &Connection, request: &Request<Incoming>) -> Answer {
         if config.rate.as_ref().is_some_and(|rate| !rate.take(Instant::now())) {
             tracing::debug!(peer = %connection.peer, "refused a request: rate_limit");
@@ -124,8 +122,11 @@ impl Answers {
             let verdict = self.passwords.check(users, request.headers().get(AUTHORIZATION)).await;
             if verdict != Verdict::Right {
                 self.log_refusal(connection, verdict);
-                return Answer::text(StatusCode::UNAUTHORIZED, "A user and a password are needed.")
-                    .with(WWW_AUTHENTICATE, "Basic realm=\"pidns-trace\", charset=\"UTF-8\"");
+                return Answer::text(
+                    StatusCode::UNAUTHORIZED,
+                    "The user or the password is missing or wrong.",
+                )
+                .with(WWW_AUTHENTICATE, "Basic realm=\"pidns-trace\", charset=\"UTF-8\"");
             }
         }
         if !request.body().is_end_stream() {
@@ -162,12 +163,9 @@ impl Answers {
                 let status = move || {
                     let mut text = JsonText(Vec::new());
                     let written = serde_json::to_writer_pretty(&mut text, &site.status());
-                    written.map(|()| text.0).map_err(|error| error.to_string())
+                    written.map(|()| text.0).map_err(|error| SiteError::Failed(error.to_string()))
                 };
-                self.collected(request.headers(), "application/json", move || {
-                    status().map_err(SiteError::Failed)
-                })
-                .await
+                self.collected(request.headers(), "application/json", status).await
             }
             _ => {
                 let site = Arc::clone(&self.site);
@@ -194,7 +192,7 @@ impl Answers {
         };
         let takes_gzip = accepts_gzip(headers);
         let work = move || {
-            // If the client is gone, its place is free only after this work.
+            // Held until the work ends, even if the client has gone: the worker is busy until then.
             let _permit = permit;
             let bytes = collect()?;
             let compressed = if takes_gzip { gzip(&bytes) } else { None };
@@ -206,7 +204,7 @@ impl Answers {
                 if is_gzip { answer.with(CONTENT_ENCODING, "gzip") } else { answer }
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "a scrape has failed");
+                tracing::warn!(%error, "cannot collect an answer");
                 let status = match error {
                     SiteError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
                     SiteError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -214,7 +212,7 @@ impl Answers {
                 Answer::text(status, error.to_string())
             }
             None => {
-                tracing::error!("a scrape has failed: the code that collects the answer panicked");
+                tracing::error!("cannot collect an answer: the code that collects it panicked");
                 Answer::text(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "The agent has a defect; its log has the reason.",
@@ -230,11 +228,3 @@ fn state(state: Result<(), String>) -> Answer {
         Err(reason) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }
-
-/// Time limit for a client to read [`PLAIN_TO_TLS`].
-pub(super) const SHORT: Duration = Duration::from_secs(1);
-
-/// Answer to a client that speaks HTTP instead of TLS.
-pub(super) const PLAIN_TO_TLS: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 48\r\nConnection: close\r\n\r\nThis port speaks HTTPS: use https:// in the URL.";

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     ConfigError, Options, Site, WebError,
-    answer::{Answers, PLAIN_TO_TLS, SHORT},
+    answer::Answers,
     config::Config,
     connections::{Connection, Connections},
     landing,
@@ -37,6 +37,11 @@ use super::{
 
 /// Pause after a failed accept, for example when no file descriptor is left.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Time limit for sending [`HTTPS_EXPECTED`].
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// Answer to a client that speaks HTTP instead of TLS.
+const HTTPS_EXPECTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 48\r\nConnection: close\r\n\r\nThis port speaks HTTPS: use https:// in the URL.";
 
 /// A server that listens but does not answer yet.
 #[derive(Debug)]
@@ -313,8 +318,8 @@ impl Client {
 async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
     let mut request = [0; 4096];
     let _read = stream.try_read(&mut request)?;
-    timeout(SHORT, async {
-        stream.write_all(PLAIN_TO_TLS).await?;
+    timeout(REFUSAL_TIME, async {
+        stream.write_all(HTTPS_EXPECTED).await?;
         stream.shutdown().await
     })
     .await?

@@ -19,11 +19,11 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the daemon, and waits until `answers` succeeds.
+    /// Starts the daemon, and waits until the command of `readiness_check` succeeds.
     pub(crate) fn start(
         scratch: &Scratch,
         command: &mut Command,
-        mut answers: impl FnMut() -> Command,
+        mut readiness_check: impl FnMut() -> Command,
     ) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let log = scratch.path(&format!("{name}.log"));
@@ -38,7 +38,7 @@ impl Daemon {
             });
         let mut daemon = Self { child, log };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !output(&mut answers()).status.success() {
+        while !output(&mut readiness_check()).status.success() {
             let ended = daemon.child.try_wait().expect("wait for the daemon");
             assert!(ended.is_none(), "{name} has ended: {ended:?}\n{}", daemon.log());
             assert!(Instant::now() < deadline, "{name} does not answer\n{}", daemon.log());
@@ -58,13 +58,14 @@ impl Drop for Daemon {
             eprintln!("{}:\n{}", self.log.display(), self.log());
         }
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _gone_already = kill_process(pid, Signal::TERM);
+            // It may have ended already.
+            let _ = kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + Duration::from_secs(20);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
-        let _gone_already = self.child.kill();
-        let _reaped = self.child.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

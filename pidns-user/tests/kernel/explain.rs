@@ -1,12 +1,13 @@
 //! Tests of `explain`. An actor creates a situation, and `explain` must show it.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::actor_handle::{Actor, run};
+use crate::actor_handle::{Actor, patience, run};
 use crate::facts::Who;
 use crate::forest::outer_number_of_thread;
 use crate::recordings::{Recorder, run_on};
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(explain_names_the_file_that_holds_an_empty_namespace),
     test!(a_dead_namespace_is_explained_from_a_recording),
     test!(an_unknown_target_is_not_explained),
+    test!(a_target_that_ends_meanwhile_is_explained_or_unknown),
 ];
 
 /// The output of `explain` for this target, as JSON and as text.
@@ -179,5 +181,55 @@ fn an_unknown_target_is_not_explained() {
         let (status, stdout, stderr) = run(Command::new(program()).args(["explain", target]));
         assert_eq!(status.code(), Some(code), "{target}: {stderr}");
         assert!(stdout.is_empty() && !stderr.is_empty(), "{target}: {stdout}{stderr}");
+    }
+}
+
+/// The namespace that the process has unshared, once its first child exists.
+fn unshared_namespace(pid: u32) -> u64 {
+    let link_of = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid_for_children"));
+    let own = link_of(std::process::id()).expect("read the own namespace");
+    let began = Instant::now();
+    loop {
+        if let Ok(link) = link_of(pid)
+            && link != own
+        {
+            let number =
+                link.to_str().and_then(|link| link.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok());
+            return number.expect("an inode number");
+        }
+        assert!(began.elapsed() < patience(20), "unshare has no child");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn a_target_that_ends_meanwhile_is_explained_or_unknown() {
+    // `explain` takes about 40 ms on an idle machine, so the target ends before, during or after its snapshot.
+    for delay in (0..60).step_by(3) {
+        for is_namespace in [false, true] {
+            let mut unshare = Command::new("unshare")
+                .args(["--pid", "--fork", "--kill-child", "sleep", "60"])
+                .spawn()
+                .expect("start unshare");
+            let namespace = unshared_namespace(unshare.id());
+            let target = if is_namespace { namespace } else { unshare.id().into() }.to_string();
+            let explain = Command::new(program())
+                .args(["explain", &target])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("start explain");
+            thread::sleep(Duration::from_millis(delay));
+            unshare.kill().expect("it is not reaped yet");
+            unshare.wait().expect("wait for unshare");
+            let output = explain.wait_with_output().expect("wait for explain");
+            let (stdout, stderr) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let is_named = match output.status.code() {
+                Some(0) => stdout.contains(&target),
+                Some(1) => stdout.is_empty() && stderr.contains(&target),
+                _ => false,
+            };
+            assert!(is_named, "{target} after {delay} ms: {}\n{stdout}\n{stderr}", output.status);
+        }
     }
 }

@@ -10,14 +10,15 @@ use crate::{
     fixture::{Folder, LINE, Running, until},
 };
 
-/// Users whose hash has a low cost, so that tests are fast.
-pub(crate) fn users(password: &str) -> String {
+/// A configuration with the user alice. The hash of the password has a low cost, so that tests are fast.
+pub(crate) fn config_with_password(password: &str) -> String {
     format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash(password, 5).expect("hash the password"))
 }
 
 #[test]
 fn only_the_right_password_opens_the_pages() {
-    let server = Running::configured(&Folder::with(&users("se:cret")));
+    let folder = Folder::with(&config_with_password("se:cret"));
+    let server = Running::configured(&folder);
     for path in ["/", "/metrics", "/healthz", "/readyz", "/status", "/nowhere"] {
         let with = |headers: &[&str]| send(server.address, &request("GET", path, headers));
         let right = with(&[&basic("alice", "se:cret")]);
@@ -43,7 +44,8 @@ fn only_the_right_password_opens_the_pages() {
 #[test]
 fn a_right_password_is_hashed_once_and_a_wrong_one_each_time() {
     let hash = bcrypt::hash("secret", 11).unwrap();
-    let server = Running::configured(&Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n")));
+    let folder = Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n"));
+    let server = Running::configured(&folder);
     let mut stream = connect(server.address);
     let mut time = |user: &str, password: &str, status: u16| {
         let begin = Instant::now();
@@ -62,10 +64,11 @@ fn a_right_password_is_hashed_once_and_a_wrong_one_each_time() {
 }
 
 #[test]
-fn password_checks_do_not_delay_scrapes() {
+fn a_remembered_password_does_not_wait_for_checks_of_wrong_ones() {
     const WRONG: usize = 12;
     let hash = bcrypt::hash("secret", 9).unwrap();
-    let server = Running::configured(&Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n")));
+    let folder = Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n"));
+    let server = Running::configured(&folder);
     let scrape = || send(server.address, &request("GET", "/metrics", &[&basic("alice", "secret")])).status;
     assert_eq!(scrape(), 200);
     let (address, refused) = (server.address, AtomicUsize::new(0));
@@ -86,17 +89,23 @@ fn password_checks_do_not_delay_scrapes() {
 }
 
 #[test]
-fn configured_headers_are_on_every_answer() {
-    let config = format!("{}http_server_config:\n  headers:\n    X-Frame-Options: deny\n", users("secret"));
-    let server = Running::configured(&Folder::with(&config));
-    assert_eq!(get(server.address, "/").header("x-frame-options"), "deny");
+fn configured_headers_are_on_answers_and_refusals() {
+    let config = format!(
+        "{}http_server_config:\n  headers:\n    X-Frame-Options: deny\n",
+        config_with_password("secret")
+    );
+    let folder = Folder::with(&config);
+    let server = Running::configured(&folder);
+    let refused = get(server.address, "/");
+    assert_eq!((refused.status, refused.header("x-frame-options")), (401, "deny"));
     let right = send(server.address, &request("GET", "/metrics", &[&basic("alice", "secret")]));
     assert_eq!((right.status, right.header("x-frame-options")), (200, "deny"));
 }
 
 #[test]
 fn requests_above_the_rate_get_429() {
-    let server = Running::configured(&Folder::with("rate_limit:\n  interval: 1h\n  burst: 3\n"));
+    let folder = Folder::with("rate_limit:\n  interval: 1h\n  burst: 3\n");
+    let server = Running::configured(&folder);
     let statuses: Vec<_> = (0..5).map(|_| get(server.address, "/healthz").status).collect();
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
 }

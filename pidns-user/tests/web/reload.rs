@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use rustls::{pki_types::CertificateDer, version::TLS13};
 
 use crate::{
-    authentication::users,
+    authentication::config_with_password,
     client::{basic, connect, exchange, request, send, until_closed},
     fixture::{Folder, Running},
     tls::{Authority, folder, stream},
@@ -17,39 +17,45 @@ fn status(server: &Running, password: &str) -> u16 {
 
 #[test]
 fn a_changed_password_is_used_within_a_second_without_a_restart() {
-    let folder = Folder::with(&users("old"));
+    let folder = Folder::with(&config_with_password("old"));
     let server = Running::configured(&folder);
     assert_eq!([status(&server, "old"), status(&server, "new")], [200, 401]);
-    folder.write("web.yml", &users("new"));
+    folder.write("web.yml", &config_with_password("new"));
     thread::sleep(Duration::from_millis(1100));
     assert_eq!([status(&server, "old"), status(&server, "new")], [401, 200]);
 }
 
 #[test]
 fn a_reload_uses_a_changed_password_at_once() {
-    let folder = Folder::with(&users("old"));
+    let folder = Folder::with(&config_with_password("old"));
     let server = Running::configured(&folder);
     let mut stream = connect(server.address);
     let old = request("GET", "/metrics", &[&basic("alice", "old")]);
     assert_eq!(exchange(&mut stream, &old).unwrap().status, 200);
-    folder.write("web.yml", &users("new"));
+    folder.write("web.yml", &config_with_password("new"));
     server.handle.reload().unwrap();
     assert_eq!([status(&server, "old"), status(&server, "new")], [401, 200]);
     assert_eq!(until_closed(&mut stream), b"", "an earlier idle connection is closed");
 }
 
 #[test]
-fn a_bad_reload_logs_its_error_and_keeps_the_old_configuration() {
-    let folder = Folder::with(&users("old"));
+fn a_bad_reload_returns_its_error_and_keeps_the_old_configuration() {
+    let folder = Folder::with(&config_with_password("old"));
     let server = Running::configured(&folder);
     folder.write("web.yml", "basic_auth_users:\n  alice: plain\n");
     let error = server.handle.reload().unwrap_err().to_string();
     assert!(error.contains("web.yml:2: ") && error.contains("not a bcrypt hash"), "{error}");
     assert_eq!([status(&server, "old"), status(&server, "plain")], [200, 401]);
+}
+
+#[test]
+fn a_deleted_configuration_file_keeps_the_old_configuration_until_there_is_a_new_one() {
+    let folder = Folder::with(&config_with_password("old"));
+    let server = Running::configured(&folder);
     fs::remove_file(folder.path("web.yml")).unwrap();
     thread::sleep(Duration::from_millis(1100));
-    assert_eq!([status(&server, "old"), status(&server, "plain")], [200, 401]);
-    folder.write("web.yml", &users("new"));
+    assert_eq!([status(&server, "old"), status(&server, "new")], [200, 401]);
+    folder.write("web.yml", &config_with_password("new"));
     thread::sleep(Duration::from_millis(1100));
     assert_eq!(status(&server, "new"), 200);
 }
@@ -78,7 +84,7 @@ fn a_changed_certificate_is_used_without_a_restart() {
     thread::sleep(Duration::from_millis(1100));
     let second = certificate(&server, &authority).unwrap();
     assert_ne!(second, first);
-    // Kubernetes replaces mounted files by a rename. Replace the pair in the same way.
+    // Many tools replace a file by a rename.
     let third = authority.server();
     for (name, content) in [("server.crt", &third.cert), ("server.key", &third.key)] {
         folder.write("new", content);

@@ -4,7 +4,8 @@
 //! NAME`). Tests run one after the other and as root. `PIDNS_TRACE_BIN` names the program under test (by default the
 //! one that cargo built). `PIDNS_TEST_HOOKS` is its `--hooks`. `PIDNS_TEST_PATIENCE` multiplies every time limit.
 //! `PIDNS_TEST_LIVES` is the number of processes in the big storms, `PIDNS_TEST_CHURN` the number of short-lived
-//! namespaces. `PIDNS_TEST_BUSY` runs a part of the tests beside containers and a storm.
+//! namespaces. `PIDNS_TEST_BUSY` runs a part of the tests beside containers and a storm. `PIDNS_TEST_OWN_MACHINE`
+//! allows tests that change settings of the whole machine.
 
 mod actor;
 mod actor_handle;

@@ -113,6 +113,14 @@ pub(crate) fn own_pid_max() -> Outcome {
     }
 }
 
+/// A machine of which nothing else needs the settings: a guest of `cargo xtask vm`.
+pub(crate) fn own_machine() -> Outcome {
+    match std::env::var_os("PIDNS_TEST_OWN_MACHINE") {
+        Some(_) => Outcome::Run,
+        None => Outcome::Skip("it changes a setting of the whole machine, so it runs only in guests".into()),
+    }
+}
+
 /// Function hooks. Some kernels refuse them, and a test run may exclude them.
 pub(crate) fn function_hooks() -> Outcome {
     use std::sync::OnceLock;

@@ -242,6 +242,7 @@ impl Plan<'_> {
                 ("PIDNS_TEST_HOOKS", hooks.name().to_owned()),
                 (program::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
                 ("PIDNS_TEST_PATIENCE", self.accel.patience().to_string()),
+                ("PIDNS_TEST_OWN_MACHINE", "1".to_owned()),
                 ("PIDNS_TEST_LIVES", self.accel.lives().to_string()),
                 ("PIDNS_TEST_CHURN", (self.accel.lives() / 10).to_string()),
                 ("PIDNS_VM_ARGS", self.args.args.join(" ")),

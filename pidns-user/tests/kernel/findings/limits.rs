@@ -1,10 +1,12 @@
 //! Reaches limits on PIDs: of a cgroup, of a user, and of a namespace.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::capture::{Capture, facts};
@@ -21,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_user_at_the_process_limit_is_found),
     test!(a_namespace_at_its_own_pid_max_is_found, needs probes::own_pid_max),
     test!(a_namespace_near_its_own_pid_max_is_found_by_one_snapshot, needs probes::own_pid_max),
+    test!(a_machine_at_its_pid_max_is_found, needs probes::own_machine),
     test!(zombies_that_fill_a_cgroup_are_counted, needs probes::counting_cgroups),
     test!(threads_that_fill_a_cgroup_are_found, needs probes::counting_cgroups),
 ];
@@ -107,6 +110,55 @@ fn a_namespace_at_its_own_pid_max_is_found() {
     let about_it = seen.named("finding").filter(|event| event["finding"]["ns"] == found["ns"]);
     let ids: Vec<&Value> = about_it.map(|event| &event["finding"]["id"]).collect();
     assert!(ids.len() >= 2 && ids.iter().all(|id| *id == "pid-exhaustion"), "{ids:?}");
+}
+
+/// kernel.pid_max of the whole machine, which gets its value back when this is dropped.
+struct PidMax(String);
+
+impl PidMax {
+    const FILE: &str = "/proc/sys/kernel/pid_max";
+
+    fn lower(to: u64) -> Self {
+        let before = fs::read_to_string(Self::FILE).expect("read kernel.pid_max");
+        fs::write(Self::FILE, to.to_string()).expect("set kernel.pid_max");
+        Self(before)
+    }
+}
+
+impl Drop for PidMax {
+    fn drop(&mut self) {
+        fs::write(Self::FILE, &self.0).expect("set kernel.pid_max");
+    }
+}
+
+fn a_machine_at_its_pid_max_is_found() {
+    // The kernel uses PIDs below 300 only once, so about 100 processes fit.
+    const PID_MAX: u64 = 400;
+    let mut capture = Capture::new(&[]);
+    let lowered = PidMax::lower(PID_MAX);
+    // The shell ends at the first fork that is refused. Its children have its process group.
+    let mut shell = Command::new("sh")
+        .args(["-c", "while :; do sleep 100 & done"])
+        .process_group(0)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start sh");
+    let event = capture.tracer.wait_for("finding pid-exhaustion", |event| {
+        event["state"] != "closed"
+            && event["finding"]["id"] == "pid-exhaustion"
+            && !facts(&event["finding"], "refused_fork").is_empty()
+    });
+    drop(lowered);
+    let group = i32::try_from(shell.id()).ok().and_then(Pid::from_raw).expect("a PID");
+    kill_process_group(group, Signal::KILL).expect("end the processes");
+    let _ = shell.wait().expect("wait for sh");
+    let found = &event["finding"];
+    assert_eq!((&found["severity"], &found["ns"]["level"]), (&"critical".into(), &0.into()));
+    assert_eq!(facts(found, "refused_fork")[0]["reason"], "pid_max", "{found:#}");
+    assert_eq!(limit_of(found, "pid_max")["value"], PID_MAX, "{found:#}");
+    capture.recorded(found);
+    capture.closed(found);
+    capture.only(&["pid-exhaustion"], &[get(found, "/ns/inum")]);
 }
 
 fn a_namespace_near_its_own_pid_max_is_found_by_one_snapshot() {

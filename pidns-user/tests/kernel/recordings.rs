@@ -61,6 +61,13 @@ impl Recorder {
         recorder
     }
 
+    /// Whether such an event is in the file already.
+    pub(crate) fn has(&self, is_it: impl Fn(&Value) -> bool) -> bool {
+        let text = fs::read_to_string(&self.file).expect("read the recording");
+        // The last line may not be complete yet.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|event| is_it(&event))
+    }
+
     pub(crate) fn stop(mut self) -> (tempfile::TempDir, PathBuf) {
         sys::kill(self.process.id() as Pid, libc::SIGINT).expect("stop the recorder");
         let status = wait_in_time(&mut self.process, "pidns-trace record");

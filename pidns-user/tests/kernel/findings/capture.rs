@@ -98,18 +98,21 @@ impl Capture {
     /// Ends the recording. It must have a finding of the same kind, namespace and process.
     #[track_caller]
     pub(super) fn recorded(&mut self, opened: &Value) {
-        // The recorder also detects findings once a second.
-        thread::sleep(Duration::from_millis(1_500));
+        let key = |finding: &Value| {
+            (finding["id"].clone(), finding["ns"]["inum"].clone(), finding["process"]["pid"].clone())
+        };
         let recorder = self.recorder.take().expect("the recorder runs");
+        let is_it = |event: &Value| event["event"] == "finding" && key(&event["finding"]) == key(opened);
+        let deadline = Instant::now() + patience(10);
+        while !recorder.has(is_it) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(100));
+        }
         let (_directory, file) = recorder.stop();
         let (code, document, stderr) = run_on(&file, &["findings", "-o", "json"]);
         assert_eq!(code, Some(1), "expected findings: {stderr}");
         let document: Value =
             serde_json::from_str(&document).unwrap_or_else(|error| panic!("{error}: {document}"));
         let found = document["findings"].as_array().expect("findings");
-        let key = |finding: &Value| {
-            (finding["id"].clone(), finding["ns"]["inum"].clone(), finding["process"]["pid"].clone())
-        };
         assert!(found.iter().any(|finding| key(finding) == key(opened)), "{opened:#} is not in {document:#}");
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Answers {
     pub(super) refusals: LogThrottle,
 }
 
-/// An answer before it gets a body.
+/// The status, headers and body of an answer, before they become a [`Response`].
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -85,7 +85,7 @@ impl Answers {
             tracing::warn!(peer = %connection.peer, path = request.uri().path(), "an answer took longer than {limit:?}");
             Answer::busy("The answer takes too long.")
         });
-        // The server does not read the body, so the next request cannot be found behind it.
+        // The server does not read the body, so it cannot find where the next request begins.
         let request_has_body = !request.body().is_end_stream();
         let length = if request.method() == Method::HEAD { 0 } else { answer.bytes.len() };
         let answer = if connection.sending(length, Instant::now()) {

@@ -70,7 +70,7 @@ pub fn ready_for_packages() -> Result<Ready> {
 pub struct Ready {
     toolchain: Toolchain,
     linker: Linker,
-    /// Whether the build script of pidns-user must be told the toolchain.
+    /// Whether the build script of pidns-user needs the name of the toolchain.
     name_toolchain: bool,
 }
 

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
     match measure(&args) {
         Ok(report) => {
-            // A closed pipe means that nobody reads the report.
+            // A closed pipe means that the report has no reader.
             let _ = write!(std::io::stdout(), "{report}");
             ExitCode::SUCCESS
         }

@@ -97,7 +97,10 @@ fn every_dashboard_chooses_its_data_source_jobs_and_machines() {
 #[test]
 fn every_panel_has_a_description_and_a_unit() {
     for (name, panel) in panels() {
-        assert!(!text(&panel, "/title").is_empty(), "{name}: nobody can refer to a panel without a title");
+        assert!(
+            !text(&panel, "/title").is_empty(),
+            "{name}: a panel needs a title, so that people can refer to it"
+        );
         let description = text(&panel, "/description");
         assert!(
             description.len() > 20 && description.ends_with('.'),
